@@ -1,0 +1,25 @@
+"""The errors a user can cause, each a sentence that says what, why, and what to do."""
+
+
+class CxrError(Exception):
+    """Something the user can mend. ``str(error)`` is a full sentence meant to be shown to them."""
+
+
+class ConfigError(CxrError):
+    """A setting is unknown or out of range; the text names the field's path and what is allowed."""
+
+
+class UnreadableImageError(CxrError):
+    """A file is no image this app can read; the text names the file, the reason and the mend."""
+
+
+class DatasetError(CxrError):
+    """A folder or table is no usable data set; the text names the place and the mend."""
+
+
+class BundleError(CxrError):
+    """A model bundle is missing, damaged or of another version; the text names it and the mend."""
+
+
+class TrainingError(CxrError):
+    """A run cannot start or cannot go on; the text is what the run's page shows as the reason."""
