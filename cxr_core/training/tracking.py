@@ -67,7 +67,9 @@ _MLFLOW_STATE = {
 # Tags of a run. Everything here may be read by any tool that knows MLflow.
 TAG_STATUS = "cxr.status"
 TAG_PHASE = "cxr.phase"  # what the worker does now, in words
+TAG_PROGRESS = "cxr.progress"  # how far that is, in words; "" where it cannot be counted
 TAG_REASON = "cxr.reason"  # why it failed, in a sentence
+TAG_NOTES = "cxr.notes"  # what happened to data and weights, a sentence a line
 TAG_REQUEST = "cxr.request"  # "stop" or "cancel"
 TAG_RECIPE = "cxr.recipe"
 TAG_DATA = "cxr.data"  # the data set's name, for people
@@ -159,13 +161,14 @@ class RunStore:
         except MlflowException as error:
             raise TrainingError(f"There is no run '{run_id}' in {self.uri}.") from error
 
-    def list(self) -> list[RunRecord]:
-        """Return all runs, the newest first."""
+    def list(self, status: Status | None = None) -> list[RunRecord]:
+        """Return all runs, or those that stand at ``status``, the newest first."""
         records: list[RunRecord] = []
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
+                filter_string=f"tags.`{TAG_STATUS}` = '{status}'" if status else "",
                 run_view_type=ViewType.ACTIVE_ONLY,
                 order_by=["attributes.start_time DESC"],
                 max_results=1000,

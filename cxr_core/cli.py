@@ -1,0 +1,464 @@
+"""The command line: the app's verbs in a terminal.
+
+JSON goes to stdout with ``--json``, everything else to stderr. Exit status 0: done; 1: a run or a
+check failed; 2: bad input, with a sentence on stderr that says what to do. What a verb needs is
+imported by the verb, so that ``--help`` does not wait for TensorFlow.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from cxr_core import NOT_FOR_CLINICAL_USE
+from cxr_core.errors import CxrError, DatasetError
+
+if TYPE_CHECKING:
+    from cxr_core.diagnosis.scoring import Scored
+    from cxr_core.training.tracking import RunRecord, RunStore
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+# What `evaluate` prints for people; the JSON has it all.
+HEADLINES = ("auc", "accuracy", "sensitivity", "specificity", "ece", "brier")
+
+
+class _Verbs(typer.core.TyperGroup):
+    """Turns errors that the user can mend into their sentence and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CxrError as error:
+            _say(f"[red]{escape(str(error))}[/red]")
+        except OSError as error:
+            if error.filename is None:  # no file the user named: a fault of the program
+                raise
+            _say(f"[red]{escape(f'{error.filename}: {error.strerror}.')}[/red]")
+        raise typer.Exit(BAD_INPUT)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    help=f"Chest X-ray classification in a terminal. {NOT_FOR_CLINICAL_USE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Model = Annotated[
+    str, typer.Argument(help="A bundle folder, a name in models/, or a run's id or its beginning.")
+]
+
+
+class Part(StrEnum):
+    """Which films of a folder to evaluate on."""
+
+    TEST = "test"
+    ALL = "all"
+
+
+@app.callback()
+def _main() -> None:
+    # TensorFlow reports every processor feature otherwise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@data_app.command("phantom")
+def phantom(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.", file_okay=False)],
+    images: Annotated[int, typer.Option(help="Number of films.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same films.", min=0)] = 0,
+) -> None:
+    """Draw a set of synthetic chest radiographs with lesion masks."""
+    from cxr_core.data import phantom as phantoms
+
+    if out.is_dir() and any(out.iterdir()):
+        raise DatasetError(f"The folder {out} is not empty. Name a new or empty one.")
+    with _bar() as progress:
+        phantoms.write(out, images, seed, progress=partial(_reporter(progress), "Drawing films"))
+    _say(f"{images} synthetic films are in {escape(str(out))}. They show nobody.")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")],
+    data: Annotated[
+        str, typer.Option(help="Folder with the films, in place of the recipe's.", metavar="DIR")
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, such as optimise.epochs=3.", metavar="PATH=VALUE"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model and follow its run; Ctrl-C cancels it."""
+    from cxr_core.training import jobs, recipes
+    from cxr_core.training.tracking import RunStore, Status
+
+    settings = recipes.load(config)
+    if data:
+        settings = settings.with_values({"data.root": data})
+    settings = settings.with_overrides(set_ or [])
+    store = RunStore()
+    for problem in jobs.check(settings, store):
+        if problem.severity == "warning":
+            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(problem.message)}")
+    recipe = config if config in recipes.names() else Path(config).stem
+    run_id = jobs.start(settings, recipe=recipe, store=store)
+    _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
+    interrupted = False
+    try:
+        record = _follow(run_id, store)
+    except KeyboardInterrupt:
+        interrupted = True
+        jobs.cancel(run_id, store)
+        _say("Cancelling the run.")
+        record = jobs.wait(run_id, store)
+    bundle = str(store.path(run_id, "bundle")) if record.status.has_model else None
+    _say(_ending(record, bundle))
+    if as_json:
+        metrics = {k: v for k, v in record.metrics.items() if not k.startswith("batch_")}
+        _print_json(
+            {
+                "run_id": run_id,
+                "status": str(record.status),
+                "bundle": bundle,
+                "epochs": _epochs(run_id, store),
+                "metrics": metrics,
+                **({"reason": record.reason} if record.status is Status.FAILED else {}),
+            }
+        )
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not record.status.has_model:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Folder with labelled films.", metavar="DIR")],
+    split: Annotated[
+        Part,
+        typer.Option(
+            help="'test': the model's own test films where it was trained on this folder, else the "
+            "folder's test part; 'all': every labelled film."
+        ),
+    ] = Part.TEST,
+    as_json: AsJson = False,
+) -> None:
+    """Test a model on labelled films."""
+    from cxr_core.data import sources
+    from cxr_core.diagnosis import evaluate as evaluation
+    from cxr_core.training import bundle_index
+
+    place = bundle_index.resolve(model)
+    with _bar() as progress:
+        report = _reporter(progress)
+        films = sources.open_catalog(str(folder), progress=report)
+        from cxr_core.diagnosis.predictor import Predictor
+
+        predictor = Predictor(place)
+        decoding = partial(report, "Decoding films")
+        summary = evaluation.evaluate(predictor, place, films, split.value, progress=decoding)
+    _say(_evaluation_table(summary))
+    if summary["seen_in_training"]:
+        _say(
+            f"[yellow]The model learned from {summary['seen_in_training']} of these films: the "
+            "figures are better than they would be on new films.[/yellow]"
+        )
+    _say(NOT_FOR_CLINICAL_USE)
+    if as_json:
+        _print_json(summary)
+
+
+@app.command()
+def predict(
+    model: Model,
+    films: Annotated[
+        list[Path], typer.Argument(help="Files and folders.", metavar="IMAGE|DIR...", exists=True)
+    ],
+    as_json: AsJson = False,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Write a table to this file.", metavar="FILE")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(help="Draw heat maps as PNG into this folder.", metavar="OUT"),
+    ] = None,
+) -> None:
+    """Answer for films; a file that cannot be read gets a reason, and the rest go on."""
+    from cxr_core.diagnosis import scoring
+    from cxr_core.training import bundle_index
+
+    if as_json and table:
+        raise typer.BadParameter("Choose one of --json and --csv.")
+    place = bundle_index.resolve(model)
+    found = scoring.find(films)
+    first = next(found, None)
+    if first is None:
+        raise DatasetError(f"There are no films in {', '.join(str(path) for path in films)}.")
+    from cxr_core.diagnosis.predictor import Predictor
+
+    predictor = Predictor(place)
+    outcomes = scoring.score(predictor, chain([first], found), heatmaps)
+    info = predictor.info
+    if as_json:
+        _stream_json(outcome.as_json() for outcome in outcomes)
+    elif table:
+        rows = (outcome.as_row(info.classes) for outcome in outcomes)
+        _write_csv(table, scoring.columns(info.classes), rows)
+    else:
+        for outcome in outcomes:
+            _say(_answer(outcome))
+    _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if info.data.synthetic else ''}")
+
+
+@app.command()
+def runs(as_json: AsJson = False) -> None:
+    """List all runs, the newest first."""
+    from cxr_core.training import jobs
+
+    records = jobs.runs()
+    if as_json:
+        _print_json([_run_values(record) for record in records])
+        return
+    if not records:
+        _say("There are no runs yet. Start one: python -m cxr_core train plain_cnn")
+        return
+    table = Table("Run", "Name", "Status", "Data", "Network", "Test AUROC", "Started", "Minutes")
+    for record in records:
+        values = _run_values(record)
+        table.add_row(
+            record.run_id[:8],
+            escape(record.name),
+            record.status,
+            escape(values["data"]),
+            values["architecture"],
+            _number(record.metrics.get("test_auc")),
+            f"{record.created.astimezone():%Y-%m-%d %H:%M}",
+            f"{record.duration / 60:.1f}",
+        )
+    _say(table)
+    for record in records:
+        if record.reason:
+            _say(f"{record.run_id[:8]}: {escape(record.reason)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at what is installed, which device there is, what is missing, and how to mend it."""
+    from cxr_core import doctor as checks
+
+    colours = {"ok": "green", "missing": "red", "optional": "yellow"}
+    missing = 0
+    for finding in checks.examine():
+        missing += finding.state == "missing"
+        colour = colours[finding.state]
+        _say(f"[{colour}]{finding.state:<8}[/] {finding.name:<34} {escape(finding.found)}")
+        if finding.mend:
+            _say(f"{'':<43} {escape(finding.mend)}")
+    _say("Nothing is missing." if not missing else f"Missing: {missing}. The mends stand above.")
+    if missing:
+        raise typer.Exit(FAILED)
+
+
+# -- following a run ------------------------------------------------------------------------------
+
+
+def _follow(run_id: str, store: "RunStore") -> "RunRecord":
+    """Show a run's progress until it has ended."""
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import TAG_DEVICE, TAG_PROGRESS
+
+    told: set[str] = set()
+
+    with _bar("epochs") as progress:
+        task = progress.add_task("waiting for the device", total=None)
+
+        def show(record: "RunRecord") -> None:
+            device = record.tags.get(TAG_DEVICE, "")
+            if device and device not in told:
+                told.add(device)
+                progress.console.print(f"Device: {device}", highlight=False)
+            epochs = store.curves(run_id, _EPOCH_METRICS)
+            for epoch, values in epochs.groupby("step"):
+                line = _epoch_line(
+                    int(str(epoch)), dict(zip(values.metric, values.value, strict=True))
+                )
+                if line not in told:
+                    told.add(line)
+                    progress.console.print(line, highlight=False)
+            progress.update(
+                task,
+                description=f"{record.phase} {record.tags.get(TAG_PROGRESS, '')}".strip(),
+                total=int(record.params["optimise.epochs"]),
+                completed=int(epochs["step"].max()) if len(epochs) else 0,
+            )
+
+        return jobs.wait(run_id, store, show)
+
+
+_EPOCH_METRICS = ("train_loss", "val_loss", "val_accuracy", "val_auroc")
+
+
+def _epoch_line(epoch: int, values: Mapping[str, float]) -> str:
+    figures = [f"{k.replace('_', ' ')} {values[k]:.3f}" for k in _EPOCH_METRICS if k in values]
+    return f"Epoch {epoch}: {', '.join(figures)}"
+
+
+def _epochs(run_id: str, store: "RunStore") -> int:
+    """Return how many epochs a run has trained."""
+    steps = store.curves(run_id, ["val_loss"])["step"]
+    return int(steps.max()) if len(steps) else 0
+
+
+def _ending(record: "RunRecord", bundle: str | None) -> str:
+    if bundle is None:
+        why = f": {record.reason}" if record.reason else "."
+        return f"[red]The run {record.status}{escape(why)}[/red]"
+    accuracy, area = (record.metrics.get(f"test_{name}") for name in ("accuracy", "auc"))
+    return (
+        f"The run {record.status} after {record.duration / 60:.1f} min: test accuracy "
+        f"{_number(accuracy)}, AUROC {_number(area)}. The model: {escape(bundle)}"
+    )
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def _run_values(record: "RunRecord") -> dict[str, Any]:
+    from cxr_core.training.tracking import TAG_DATA, TAG_RECIPE, TAG_SYNTHETIC
+
+    return {
+        "run_id": record.run_id,
+        "name": record.name,
+        "status": str(record.status),
+        "phase": record.phase,
+        "reason": record.reason,
+        "recipe": record.tags.get(TAG_RECIPE, ""),
+        "data": record.tags.get(TAG_DATA, ""),
+        "synthetic": record.tags.get(TAG_SYNTHETIC) == "true",
+        "architecture": record.params.get("model.architecture", ""),
+        "created": record.created.isoformat(timespec="seconds"),
+        "seconds": round(record.duration, 1),
+        "metrics": {k: v for k, v in record.metrics.items() if not k.startswith("batch_")},
+    }
+
+
+def _evaluation_table(summary: Mapping[str, Any]) -> Table:
+    films = "synthetic films" if summary["synthetic"] else "films"
+    title = f"{summary['model']} on {summary['data']}: {summary['n']} {films}"
+    caption = f"Films: {summary['films']}."
+    table = Table("Figure", "Value", "95 % interval", title=escape(title), caption=escape(caption))
+    for name in HEADLINES:
+        low, high = summary["ci95"].get(name) or (None, None)
+        table.add_row(name, _number(summary[name]), f"{_number(low)} to {_number(high)}")
+    for label, values in summary["per_class"].items():
+        table.add_row(f"sensitivity, {escape(label)}", _number(values["sensitivity"]), "")
+    return table
+
+
+def _answer(outcome: "Scored") -> str:
+    name, answer = escape(str(outcome.path)), outcome.diagnosis
+    if answer is None:
+        return f"{name}: [red]not read.[/red] {escape(outcome.error)}"
+    if answer.label is None:
+        return f"{name}: [yellow]refused.[/yellow] {escape(' '.join(answer.reasons))}"
+    return (
+        f"{name}: [bold]{escape(answer.label)}[/bold] {_percent(answer.probability)} (any finding "
+        f"{_percent(answer.abnormal)}, threshold {_percent(answer.threshold)})"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+# -- the two streams ------------------------------------------------------------------------------
+
+
+def _say(text: str | Table) -> None:
+    """Tell people something, on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=isinstance(text, str)).print(text)
+
+
+def _print_json(values: Any) -> None:
+    typer.echo(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _stream_json(entries: Iterable[Mapping[str, Any]]) -> None:
+    """Print a JSON list entry by entry, so that any number of them needs no memory."""
+    opening = "["
+    for entry in entries:
+        typer.echo(
+            opening + "\n" + json.dumps(entry, ensure_ascii=False, allow_nan=False), nl=False
+        )
+        opening = ","
+    typer.echo("\n]")
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="raise")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            file.flush()  # so that what is done is there if somebody stops it
+    _say(f"The table is in {escape(str(path))}.")
+
+
+@contextmanager
+def _bar(unit: str = "films") -> Iterator[Progress]:
+    """Show progress on stderr while the context lasts."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _reporter(progress: Progress) -> Callable[[str, int, int], None]:
+    """Return a callback (stage, done, total) with a bar for each stage."""
+    tasks: dict[str, TaskID] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = progress.add_task(stage, total=total)
+        progress.update(tasks[stage], completed=done, total=total)
+
+    return report

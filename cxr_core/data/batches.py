@@ -1,0 +1,186 @@
+"""A table of films to batches: decoded once to a cache on disk, then shuffled, changed, prefetched.
+
+Films stay uint8 and memory-mapped until the batch they are in is made, so a set larger than memory
+trains as well as a small one.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from filelock import FileLock
+
+from cxr_core import images, workspace
+from cxr_core.config import AugmentConfig, ImageConfig
+from cxr_core.data.augment import augment
+from cxr_core.errors import DatasetError
+
+Progress = Callable[[int, int], None]  # films done, films in all
+
+_CACHE_VERSION = 1  # raise when decoding or resizing changes what a film looks like
+_BLOCK = 64  # films decoded between two writes
+
+
+@dataclass(frozen=True, eq=False)
+class Films:
+    """Decoded films of a set: ``pixels`` uint8 ``(n, size, size)``, memory-mapped."""
+
+    pixels: np.ndarray
+    row_of: dict[str, int]  # md5 of a film's file -> its row in ``pixels``
+
+    def rows(self, md5s: Iterable[str]) -> np.ndarray:
+        """Return the rows of films given by their files' md5, int64 ``(n,)``."""
+        return np.array([self.row_of[md5] for md5 in md5s], dtype=np.int64)
+
+
+def decode(
+    root: Path, table: pd.DataFrame, image: ImageConfig, *, progress: Progress | None = None
+) -> Films:
+    """Decode films to squares, or find them decoded already.
+
+    The cache's name is made from the films' contents and the image settings, so renamed files and
+    another division of the same films find it again, and a changed file never does.
+
+    Args:
+        root: the data set's folder.
+        table: a row a film, with ``path`` relative to ``root`` and ``md5`` of the file.
+        image: the side of the square and how a film becomes one.
+        progress: called now and then with films done and films in all.
+
+    Raises:
+        DatasetError: a file vanished or changed since the scan.
+        UnreadableImageError: a file is no image.
+    """
+    path_of = dict(zip(table["md5"], table["path"], strict=True))
+    md5s = sorted(path_of)  # byte-identical twins share a row
+    row_of = {md5: row for row, md5 in enumerate(md5s)}
+    cache = workspace.cache_folder() / f"films-{_key(md5s, image)}.npy"
+    with FileLock(cache.with_suffix(".lock")):
+        if not cache.exists():
+            paths = [root / path_of[md5] for md5 in md5s]
+            _write(cache, paths, md5s, image, progress)
+    return Films(np.load(cache, mmap_mode="r"), row_of)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatches:
+    """Training batches, each a pure function of its number: any epoch can be made again.
+
+    Every film comes once an epoch, in an order drawn from the seed and the epoch. Batches are of
+    near-equal size, at most ``batch_size``: a left-over batch of one film would upset batch
+    normalisation.
+    """
+
+    pixels: np.ndarray  # uint8 (m, size, size)
+    rows: np.ndarray  # int (n,): which rows of ``pixels`` are trained on
+    targets: np.ndarray  # float32 (n, outputs)
+    weights: np.ndarray  # float32 (n,): each film's weight in the loss
+    batch_size: int
+    augment: AugmentConfig
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the films."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def size(self, step: int) -> int:
+        """Films in batch ``step``, counted from 0 over all epochs."""
+        quotient, rest = divmod(len(self.rows), self.steps_per_epoch)
+        return quotient + (step % self.steps_per_epoch < rest)
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return films float32 ``(b, size, size, 1)`` in 0-255, targets and weights."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        chosen = np.array_split(order, self.steps_per_epoch)[place]
+        rng = np.random.default_rng([self.seed, epoch, place])
+        films = augment(self.pixels[self.rows[chosen]], self.augment, rng)
+        return films[..., None], self.targets[chosen], self.weights[chosen]
+
+    def dataset(self, epochs: int) -> tf.data.Dataset:
+        """Return the batches of ``epochs`` epochs in a row, made ahead by other threads."""
+        size, outputs = self.pixels.shape[1], self.targets.shape[1]
+
+        def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            # Declared stateless: under deterministic ops tf.data would else run it serially.
+            films, targets, weights = tf.numpy_function(
+                self.batch, [step], (tf.float32, tf.float32, tf.float32), stateful=False
+            )
+            films.set_shape((None, size, size, 1))
+            targets.set_shape((None, outputs))
+            weights.set_shape((None,))
+            return films, targets, weights
+
+        steps = tf.data.Dataset.range(epochs * self.steps_per_epoch)
+        batches = steps.map(load, num_parallel_calls=2, deterministic=True)
+        return batches.prefetch(2)
+
+
+def in_order(pixels: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield unchanged films, float32 ``(b, size, size, 1)`` in 0-255, in the order of ``rows``."""
+    for start in range(0, len(rows), batch_size):
+        yield pixels[rows[start : start + batch_size]].astype(np.float32)[..., None]
+
+
+def _key(md5s: list[str], image: ImageConfig) -> str:
+    settings = f"{_CACHE_VERSION} {image.size} {image.fit}"
+    return hashlib.sha256("\n".join([settings, *md5s]).encode()).hexdigest()[:24]
+
+
+def _write(
+    cache: Path, paths: list[Path], md5s: list[str], image: ImageConfig, progress: Progress | None
+) -> None:
+    """Write a cache under a temporary name, then rename: it is whole or it is not there."""
+    part = cache.with_suffix(".part")  # one writer at a time: the caller holds the lock
+    shape = (len(paths), image.size, image.size)
+    try:
+        with part.open("wb") as file, ThreadPoolExecutor(_threads()) as pool:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(paths), _BLOCK):
+                done = min(start + _BLOCK, len(paths))
+                block = slice(start, done)
+                squares = pool.map(_decode, paths[block], md5s[block], repeat(image))
+                for square in squares:
+                    file.write(np.ascontiguousarray(square).data)
+                if progress is not None:
+                    progress(done, len(paths))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(cache)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DatasetError(
+            f"The disk is full: the decoded films do not fit in {cache.parent}. Free some space, "
+            "or set CXR_HOME to a larger disk."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _decode(path: Path, md5: str, image: ImageConfig) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"The film {path} cannot be read any more: {error.strerror}. Scan the folder again."
+        ) from error
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise DatasetError(
+            f"The film {path} has changed since the folder was scanned. Scan the folder again."
+        )
+    return images.to_square(images.read(content, path.name).pixels, image.size, image.fit)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,298 @@
+"""Divide a catalog into training, validation and test, never through a patient or a twin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cxr_core.config import DataConfig
+from cxr_core.data.allotment import allot
+from cxr_core.data.catalog import Catalog, order_classes
+from cxr_core.errors import DatasetError
+
+PARTS = ("train", "val", "test")
+COLUMNS = ["path", "label", "split", "patient_id", "md5"]
+
+_NAMES = {"train": "training", "val": "validation", "test": "test"}
+# A published part is kept where each class has ENOUGH films there, or at least FEW_ENOUGH that are
+# SHARE_ENOUGH of the class: below that a threshold or a figure is a matter of luck.
+_ENOUGH, _FEW_ENOUGH, _SHARE_ENOUGH = 20, 5, 0.05
+# Equal perceptual hashes mean the same film where the exposure agrees too (gray levels) and no more
+# films share them than one film has plausible copies: blank or stereotyped pictures all look alike.
+_SAME_EXPOSURE, _MOST_COPIES, _BLANK = 2.0, 20, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A division of the readable, labelled films, and why it is as it is."""
+
+    table: pd.DataFrame  # COLUMNS, sorted by path; split is train, val or test
+    notes: tuple[str, ...]  # sentences for people: what was kept or cut, and what to beware of
+
+
+def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
+    """Divide a catalog by ``data.split``: keep published parts, cut the others by patient.
+
+    What is cut keeps every patient and every set of identical or near-identical films on one side,
+    each class near its share on each side; the same seed gives the same cut in any order of rows.
+
+    Raises:
+        DatasetError: fewer than two classes, a class with fewer patients than parts, or
+            ``published`` where the set does not publish all three parts.
+    """
+    films = _usable(catalog)
+    notes = _left_out(catalog.frame, films)
+    if data.split == "published":
+        films, said = _published(catalog, films)
+    else:
+        kept, said = ((), []) if data.split == "recut" else _worth_keeping(films)
+        films, more = _cut_rest(films, kept, data, seed)
+        said += more
+    table = films[COLUMNS].reset_index(drop=True)
+    return Split(table, (*notes, *said, *_shared(table)))
+
+
+def folds(films: pd.DataFrame, k: int, seed: int) -> pd.Series:
+    """Return the fold, 0 to k-1, of each film of a catalog's frame; no group is divided.
+
+    Raises:
+        DatasetError: a class has films of fewer than k patients.
+    """
+    ordered = films.sort_values("path")
+    together = groups(ordered)
+    _require_patients(ordered["label"], together, k, f"one for each of {k} folds")
+    fold = pd.Series(-1, index=ordered.index, name="fold")
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(together, ordered["label"], together)):
+        fold.iloc[held_out] = number
+    return fold.reindex(films.index)
+
+
+def groups(films: pd.DataFrame) -> np.ndarray:
+    """Return, for each film of a catalog's frame, the number of the group it must stay with.
+
+    A group is everything reachable through a shared patient, equal bytes or near-identical films:
+    two patients who share a film are one group.
+    """
+    return _linked(films, [films["patient_id"], films["md5"], _looks(films)])
+
+
+def on_several_sides(table: pd.DataFrame, column: str) -> list[str]:
+    """Return the values of ``column`` (patient_id, md5) that occur in more than one part."""
+    known = table[(table[column] != "") & (table["split"] != "")]
+    parts = known.groupby(column)["split"].nunique()
+    return sorted(parts.index[parts > 1])
+
+
+# ---- which films, and which published parts ----
+
+
+def _usable(catalog: Catalog) -> pd.DataFrame:
+    frame = catalog.frame
+    films = frame[frame["readable"] & (frame["label"] != "")].sort_values("path")
+    classes = order_classes(films["label"])
+    if len(classes) < 2:
+        found = f"only the class {classes[0]}" if classes else "no readable film with a label"
+        raise DatasetError(
+            f"{catalog.name} has {found}; a classifier needs at least two classes. Give each class "
+            "a folder of its own, or a label column in metadata.csv."
+        )
+    return films
+
+
+def _left_out(frame: pd.DataFrame, films: pd.DataFrame) -> list[str]:
+    unreadable = int((~frame["readable"]).sum())
+    unlabelled = len(frame) - len(films) - unreadable
+    notes = []
+    if unreadable:
+        notes.append(f"{_films(unreadable)} could not be read and {_were(unreadable)} left out.")
+    if unlabelled:
+        notes.append(f"{_films(unlabelled)} without a label {_were(unlabelled)} left out.")
+    return notes
+
+
+def _published(catalog: Catalog, films: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    missing = [part for part in PARTS if not (films["split"] == part).any()]
+    if missing:
+        raise DatasetError(
+            f"{catalog.name} publishes no {_join([_NAMES[part] for part in missing])} part. Set "
+            "data.split to 'auto', which cuts what is missing by patient."
+        )
+    notes = ["The published parts were kept as they are."]
+    for part in PARTS:
+        labels = films.loc[films["split"] == part, "label"]
+        absent = [c for c in order_classes(films["label"]) if c not in set(labels)]
+        if absent and part == "train":
+            raise DatasetError(
+                f"The published training part of {catalog.name} has no films of {_join(absent)}, "
+                "so a network cannot learn it. Set data.split to 'recut'."
+            )
+        if absent:
+            notes.append(
+                f"The published {_NAMES[part]} part has no films of {_join(absent)}: figures for "
+                "it cannot be given there."
+            )
+    outside = int((films["split"] == "").sum())
+    if outside:
+        notes.append(f"{_films(outside)} in no published part {_were(outside)} left out.")
+    return films[films["split"] != ""], notes
+
+
+def _worth_keeping(films: pd.DataFrame) -> tuple[tuple[str, ...], list[str]]:
+    """Return the published parts (val, test) that are large enough, and what to say of each."""
+    if not (films["split"] != "").any():
+        return (), ["The set publishes no division of its own."]
+    whole = films["label"].value_counts()
+    kept, notes = [], []
+    for part in PARTS[1:]:
+        there = films.loc[films["split"] == part, "label"]
+        count = there.value_counts().reindex(whole.index, fill_value=0)
+        enough = (count >= _ENOUGH) | ((count >= _FEW_ENOUGH) & (count >= _SHARE_ENOUGH * whole))
+        if there.empty:
+            notes.append(f"The set publishes no {_NAMES[part]} part.")
+        elif enough.all():
+            kept.append(part)
+            notes.append(f"The published {_NAMES[part]} part was kept: {_tally(there)}.")
+        else:
+            notes.append(
+                f"The published {_NAMES[part]} part has {_tally(there)}, too few to rely on; its "
+                "films joined the training pool."
+            )
+    outside = int((films["split"] == "").sum())
+    if outside:
+        notes.append(f"{_films(outside)} in no published part joined the training pool.")
+    pool = films.loc[~films["split"].isin(kept), "label"]
+    absent = sorted(set(whole.index) - set(pool))
+    if absent:
+        return (), [
+            f"The published parts leave no films of {_join(absent)} to train on, so none was kept."
+        ]
+    return tuple(kept), notes
+
+
+# ---- cutting ----
+
+
+def _cut_rest(
+    films: pd.DataFrame, kept: Sequence[str], data: DataConfig, seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Cut the parts that are not kept from the films that are in none of the kept ones."""
+    films = films.assign(split=films["split"].where(films["split"].isin(kept), "train"))
+    parts = [part for part in PARTS if part not in kept]
+    if parts == ["train"]:
+        return films, []
+    pool = films[films["split"] == "train"]
+    together = groups(films)[films["split"] == "train"]
+    wanted = _join([_NAMES[part] for part in parts])
+    _require_patients(pool["label"], together, len(parts), f"one for each of {wanted}")
+
+    counts = pd.crosstab(together, pool["label"])
+    fractions = {"val": data.val_fraction, "test": data.test_fraction}
+    shares = [fractions[part] for part in parts[1:]]
+    side = allot(counts.to_numpy(), [1 - sum(shares), *shares], np.random.default_rng(seed))
+    part_of = dict(zip(counts.index, np.array(parts)[side], strict=True))
+    films.loc[pool.index, "split"] = [part_of[group] for group in together]
+    return films, _what_was_cut(pool, parts[1:], shares)
+
+
+def _require_patients(labels: pd.Series, together: np.ndarray, least: int, purpose: str) -> None:
+    present = pd.Series(together).groupby(labels.to_numpy()).nunique()
+    for label, number in present[present < least].items():
+        raise DatasetError(
+            f"The class {label} has films of only {number} independent patient{'s' * (number != 1)}, "
+            f"but {least} are needed, {purpose}. (A film of an unknown patient counts as a patient; "
+            "identical films count once.) Add films of others, or leave the class out."
+        )
+
+
+def _what_was_cut(pool: pd.DataFrame, parts: Sequence[str], shares: Sequence[float]) -> list[str]:
+    known = pool.loc[pool["patient_id"] != "", "patient_id"]
+    source = [f"{known.nunique():,} patients"] if len(known) else []
+    unknown = len(pool) - len(known)
+    if unknown:
+        source.append(f"{_films(unknown)} of unknown patients")
+    names = _join([_NAMES[part] for part in parts])
+    percent = _join([f"{share:.0%}".replace("%", " %") for share in shares])
+    notes = [
+        f"{names.capitalize()} {'were' if len(parts) > 1 else 'was'} cut from "
+        f"{_join(source)}: {percent} of each class."
+    ]
+    if unknown:
+        notes.append(
+            "Films of unknown patients count as one patient each, so films of one person may "
+            "stand on two sides and figures may be too good."
+        )
+    twins = np.bincount(_linked(pool, [pool["md5"], _looks(pool)]))
+    sets = int((twins > 1).sum())
+    if sets:
+        notes.append(
+            f"{sets:,} {'sets' if sets > 1 else 'set'} of identical or near-identical films "
+            f"{_were(sets)} kept together."
+        )
+    return notes
+
+
+def _shared(table: pd.DataFrame) -> list[str]:
+    """Warn of patients and twins that a kept published part has in common with another part."""
+    counts = {
+        "patient": len(on_several_sides(table, "patient_id")),
+        "film": len(on_several_sides(table, "md5")),
+    }
+    found = [f"{n:,} {word}{'s' * (n > 1)}" for word, n in counts.items() if n]
+    if not found:
+        return []
+    return [
+        f"{_join(found)} of the published parts stand on more than one side: figures will look "
+        "better than they are. Set data.split to 'recut' to cut all parts by patient."
+    ]
+
+
+# ---- groups ----
+
+
+def _linked(films: pd.DataFrame, marks: Sequence[pd.Series]) -> np.ndarray:
+    """Number the films 0, 1, ... so that films that share a mark ("" is none) share a number."""
+    ends, offset = [], len(films)
+    for mark in marks:
+        codes, values = pd.factorize(mark.where(mark != ""))
+        marked = np.flatnonzero(codes >= 0)
+        ends.append(np.stack([marked, offset + codes[marked]]))
+        offset += len(values)
+    rows, columns = np.concatenate(ends, axis=1)
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(offset, offset))
+    return connected_components(graph, directed=False)[1][: len(films)]
+
+
+def _looks(films: pd.DataFrame) -> pd.Series:
+    """Return a mark that films share which look the same: equal hash and exposure; "" for none."""
+    by_look = films.sort_values(["phash", "mean", "std"])
+    apart = (by_look["phash"] != by_look["phash"].shift()) | (
+        by_look[["mean", "std"]].diff().abs() > _SAME_EXPOSURE
+    ).any(axis=1)
+    copies = films.groupby("phash")["md5"].transform("nunique")
+    telling = (films["phash"] != "") & (films["std"] >= _BLANK) & (copies <= _MOST_COPIES)
+    return apart.cumsum().astype("str").reindex(films.index).where(telling, "")
+
+
+# ---- words ----
+
+
+def _films(number: int) -> str:
+    return f"{number:,} film{'s' * (number != 1)}"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _tally(labels: pd.Series) -> str:
+    counts = labels.value_counts()
+    return _join([f"{counts[label]:,} {label}" for label in order_classes(labels)]) + " films"
+
+
+def _join(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

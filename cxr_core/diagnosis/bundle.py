@@ -1,0 +1,252 @@
+"""A bundle: one trained model with everything needed to use and judge it, as a folder.
+
+``model.keras`` (the network), ``bundle.json`` (what it means: classes, image settings, threshold,
+temperature, provenance, metrics), ``MODEL_CARD.md`` (the same for people) and ``splits.csv`` (which
+film was trained, validated and tested on). No TensorFlow here: a bundle can be listed, read and
+checked without it.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cxr_core.config import ImageConfig
+from cxr_core.diagnosis import card
+from cxr_core.errors import BundleError
+
+# Raised only where an old reader would misread a new bundle; keys that it may skip do not count.
+SCHEMA_VERSION = 1
+
+MODEL_FILE = "model.keras"
+INFO_FILE = "bundle.json"
+CARD_FILE = "MODEL_CARD.md"
+SPLITS_FILE = "splits.csv"
+
+NOT_REPORTED = "not reported"
+
+
+class _Part(BaseModel):
+    # Unknown keys come from later versions with the same schema version: optional by definition.
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class ThresholdInfo(_Part):
+    """The operating point on the abnormal probability."""
+
+    value: float = Field(ge=0, le=1)  # a film at or above it is called a finding
+    method: str  # how it was chosen, in words
+    chosen_on: str = "validation"  # the films it was chosen on
+
+
+class DataInfo(_Part):
+    """What the model learned from."""
+
+    name: str
+    synthetic: bool
+    licence: str = NOT_REPORTED
+    citation: str = NOT_REPORTED
+    fingerprint: str = ""  # of the catalog: paths, contents and labels
+    counts: dict[str, dict[str, int]]  # films by split (train, val, test) and class
+    patients: int | None = None  # None where patients are not known
+
+
+class BundleInfo(_Part):
+    """The contents of ``bundle.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str = Field(min_length=1)
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    run_id: str = ""  # of the run that made it, "" where there was none
+    classes: tuple[str, ...] = Field(min_length=2)  # the reference class first
+    image: ImageConfig
+    architecture: str
+    cam_layer: str  # the layer that heat maps are computed at
+    temperature: float = Field(default=1.0, gt=0)  # logits are divided by it before the softmax
+    threshold: ThresholdInfo
+    gate: dict[str, Any] | None = None  # statistics of the films the model knows
+    data: DataInfo
+    metrics: dict[Literal["test", "val"], dict[str, Any]] = {}  # evaluation summaries
+    config: dict[str, Any] = {}  # the full RunConfig
+    versions: dict[str, str] = {}  # python, tensorflow, keras, numpy, cxr_core
+    model_sha256: str = ""  # of model.keras; filled by `write`
+    model_bytes: int = 0  # size of model.keras; filled by `write`
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits: one for two classes, else one a class."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+
+def write(
+    folder: Path,
+    info: BundleInfo,
+    save_model: Callable[[Path], None],
+    splits: pd.DataFrame,
+) -> BundleInfo:
+    """Write a bundle, whole or not at all.
+
+    Everything is made in a hidden folder beside ``folder`` and moved into place at the end, so that
+    no reader ever meets half a bundle. A bundle that stood there is replaced.
+
+    Args:
+        folder: where the bundle will be.
+        info: all that is known; the hash and the size of the model are filled in here.
+        save_model: saves the network to the path it is given (a ``.keras`` file).
+        splits: path, label, split, patient_id and md5 of each film used.
+
+    Returns:
+        The info as written.
+
+    Raises:
+        BundleError: something that is no bundle stands at ``folder``, or it cannot be written.
+    """
+    if folder.exists() and not _replaceable(folder):
+        raise BundleError(
+            f"{folder} is there already and is no model bundle, so it is left alone. "
+            "Name another folder for the bundle."
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
+    try:
+        model = draft / MODEL_FILE
+        save_model(model)
+        info = info.model_copy(
+            update={"model_sha256": _sha256(model), "model_bytes": model.stat().st_size}
+        )
+        (draft / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (draft / CARD_FILE).write_text(card.render(info), encoding="utf-8")
+        splits.to_csv(draft / SPLITS_FILE, index=False)
+        draft.chmod(0o755)  # mkdtemp makes it private
+        _move_into_place(draft, folder)
+    except OSError as error:
+        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return info
+
+
+def read(folder: Path) -> BundleInfo:
+    """Read what a bundle says about itself; the model file is not opened.
+
+    Raises:
+        BundleError: no bundle is there, or its ``bundle.json`` is damaged or of a newer version.
+    """
+    path = folder / INFO_FILE
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "is not there"
+        raise BundleError(
+            f"The bundle {folder} {what}. A bundle is a folder with {MODEL_FILE} and {INFO_FILE}."
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder} is no model bundle: it has no {INFO_FILE}. Name the folder that a training "
+            "run wrote."
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(
+            f"{path} cannot be read: {error}. Fetch the bundle again or train anew."
+        ) from error
+    _check_version(path, values)
+    try:
+        return BundleInfo.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].lower()}"
+            for fault in error.errors()
+        )
+        raise BundleError(
+            f"{path} is damaged ({faults}). Fetch the bundle again or train anew."
+        ) from error
+
+
+def verified_model(folder: Path, info: BundleInfo) -> Path:
+    """Return the path of the model file after comparing it with the hash in ``bundle.json``.
+
+    Raises:
+        BundleError: the file is missing, cannot be read, or is not the one that was written.
+    """
+    path = folder / MODEL_FILE
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise BundleError(
+            f"The model file {path} cannot be read: {error.strerror or error}. Fetch the bundle "
+            "again or train anew."
+        ) from error
+    if found != info.model_sha256:
+        raise BundleError(
+            f"The model file {path} is not the one that {INFO_FILE} describes (its SHA-256 is "
+            f"{found[:12]}…, expected {info.model_sha256[:12]}…). It was changed or damaged on the "
+            "way, so it is not loaded. Fetch the bundle again or train anew."
+        )
+    return path
+
+
+def read_splits(folder: Path) -> pd.DataFrame:
+    """Return which films the model was trained, validated and tested on (all columns text).
+
+    Raises:
+        BundleError: ``splits.csv`` is missing or damaged.
+    """
+    path = folder / SPLITS_FILE
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} cannot be read: {error}. Without it nobody knows which films were trained "
+            "on. Fetch the bundle again."
+        ) from error
+    missing = {"path", "label", "split", "md5"} - set(table.columns)
+    if missing:
+        raise BundleError(f"{path} is damaged: it has no column {', '.join(sorted(missing))}.")
+    return table
+
+
+def _check_version(path: Path, values: Any) -> None:
+    version = values.get("schema_version") if isinstance(values, Mapping) else None
+    if not isinstance(version, int):
+        raise BundleError(
+            f"{path} is damaged: it names no schema version. Fetch the bundle again or train anew."
+        )
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"The bundle {path.parent} has schema version {version}, this program reads up to "
+            f"{SCHEMA_VERSION}. Update CXR Studio to use it."
+        )
+
+
+def _replaceable(folder: Path) -> bool:
+    """True for a bundle and for an empty folder."""
+    return folder.is_dir() and ((folder / INFO_FILE).is_file() or not any(folder.iterdir()))
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    """Rename ``draft`` to ``folder``; a full folder in the way is set aside first, then removed."""
+    aside = draft.with_name(f"{draft.name}-old")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,139 @@
+"""Evaluation: a bundle on a folder of labelled films, with the honest choice of which films."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from cxr_core.data.catalog import Catalog
+from cxr_core.diagnosis import bundle
+from cxr_core.errors import DatasetError
+from cxr_core.evaluation import metrics
+
+if TYPE_CHECKING:
+    from cxr_core.diagnosis.predictor import Predictor
+
+Part = Literal["test", "all"]
+
+# From this share of its films on, a folder is the one that the model was trained on. A foreign set
+# may share a few byte-identical films with it, as copies travel between published sets.
+KNOWN_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The films to evaluate on."""
+
+    table: pd.DataFrame  # rows of the catalog
+    origin: str  # why these, in a sentence
+    seen: int  # films among them that the model was trained or tuned on
+
+
+def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selection:
+    """Choose the films of a data set to evaluate a model on.
+
+    Args:
+        catalog: the data set.
+        splits: the bundle's own division, as `bundle.read_splits` gives it; None where unknown.
+        part: 'all' takes every labelled film. 'test' takes the model's own test films where it was
+            trained on this data set (known by the files' contents, wherever they lie now), else
+            the data set's published test part.
+
+    Raises:
+        DatasetError: there are no such films.
+    """
+    frame = catalog.frame
+    films = frame[frame["readable"] & frame["label"].ne("")]
+    if splits is None:
+        splits = pd.DataFrame({"md5": [], "split": []}, dtype=str)
+    own_test = set(splits.loc[splits["split"] == "test", "md5"])
+    learned_from = set(splits.loc[splits["split"] != "test", "md5"])
+    known = films["md5"].isin(set(splits["md5"])).mean() if len(films) else 0.0
+    if part == "all":
+        chosen, origin = films, "every labelled film"
+    elif known >= KNOWN_SHARE:
+        chosen = films[films["md5"].isin(own_test - learned_from)]
+        origin = "the model's own test films: it was trained on this data set"
+    else:
+        chosen = films[films["split"] == "test"]
+        origin = "the data set's test part: the model was not trained on it"
+    if chosen.empty:
+        raise DatasetError(
+            f"{catalog.root} has no test films for this model: it has no test part, and none of "
+            "its films are test films of the model's run. To take every labelled film, ask for "
+            "--split all."
+        )
+    return Selection(chosen, origin, seen=int(chosen["md5"].isin(learned_from).sum()))
+
+
+def evaluate(
+    predictor: "Predictor",
+    folder: Path,
+    catalog: Catalog,
+    part: Part,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Evaluate a model on a data set.
+
+    Args:
+        predictor: the model.
+        folder: its bundle, which knows the films it was trained on.
+        catalog: the data set.
+        part: as for :func:`select`.
+        progress: called now and then with films decoded and films in all.
+
+    Returns:
+        The summary of `metrics.summarise`, with ``films`` (which they are, in a sentence),
+        ``seen_in_training`` (how many of them the model learned from), ``model``, ``data`` and
+        ``synthetic``.
+
+    Raises:
+        DatasetError: there are no films to evaluate on, or they have classes that the model does
+            not know.
+    """
+    # Decoding shares the trainer's cache, in a module that imports TensorFlow.
+    from cxr_core.data import batches
+
+    info = predictor.info
+    known = (folder / bundle.SPLITS_FILE).is_file()
+    chosen = select(catalog, bundle.read_splits(folder) if known else None, part)
+    table = chosen.table
+    unknown = sorted(set(table["label"]) - set(info.classes))
+    if unknown:
+        raise DatasetError(
+            f"{catalog.root} has films of {_words(unknown)}, which the model {info.name} does not "
+            f"know; it knows {_words(list(info.classes))}. Evaluate it on a set with these classes "
+            "only, or train a model on this one."
+        )
+    films = batches.decode(catalog.root, table, info.image, progress=progress)
+    rows = films.rows(table["md5"])
+    # In pieces from the memory-mapped file: a large set does not fit into memory at once.
+    probabilities = np.concatenate(
+        [
+            predictor.probabilities(films.pixels[rows[start : start + 256]])
+            for start in range(0, len(rows), 256)
+        ]
+    )
+    summary = metrics.summarise(
+        [info.classes.index(label) for label in table["label"]],
+        probabilities,
+        info.classes,
+        info.threshold.value,
+        patients=list(table["patient_id"]) if table["patient_id"].ne("").any() else None,
+    )
+    return {
+        **summary,
+        "films": chosen.origin,
+        "seen_in_training": chosen.seen,
+        "model": info.name,
+        "data": catalog.name,
+        "synthetic": catalog.synthetic,
+    }
+
+
+def _words(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

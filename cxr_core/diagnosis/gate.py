@@ -1,0 +1,113 @@
+"""The gate: is this file a frontal chest radiograph at all? Asked before any probability is shown.
+
+The cheap layers: what the file's header says (DICOM), its size, its colour and its gray levels.
+They catch photographs, drawings, scans of other body parts and empty images; a lateral film or a CT
+slice saved as PNG passes them.
+"""
+
+import numpy as np
+
+from cxr_core.images import Radiograph
+
+# Shorter side, px. Below it ribs and vessels cannot be told apart, whatever the network's input.
+MIN_SIDE = 64
+# Longer by shorter side. The widest of 380 chest films measured is 2.3 (a small child, lying).
+MAX_ASPECT = 2.6
+# Mean spread between the colour channels, gray levels of 255. Gray films saved as colour have 0, a
+# JPEG's rounding adds about 2, photographs have 20 and more.
+MAX_COLOUR = 8.0
+# Between the 5th and the 95th percentile, gray levels of 255. The flattest of 980 films has 68.
+MIN_CONTRAST = 30.0
+# Share of the pixels in the most common gray level. The most in 980 films, with a wide black
+# border, is 0.56; pages of text and line drawings are nearly all paper.
+MAX_ONE_LEVEL = 0.75
+
+# DICOM PS3.3 C.7.3.1.1.1, Modality: projection radiography, and the two that say nothing.
+RADIOGRAPHY = frozenset({"CR", "DX", "RG", "DR", "OT", "SC"})
+MODALITY_WORDS = {
+    "CT": "a CT slice",
+    "MR": "an MR image",
+    "US": "an ultrasound image",
+    "NM": "a nuclear medicine image",
+    "PT": "a PET image",
+    "MG": "a mammogram",
+    "XA": "an angiogram",
+    "RF": "a fluoroscopy image",
+}
+# DICOM PS3.16 annex L, Body Part Examined: parts of a term that name the chest.
+CHEST_WORDS = ("CHEST", "THORAX", "LUNG", "RIB")
+# DICOM PS3.3 C.8.1.3, View Position, as written by the standard and by machines.
+LATERAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LLATERAL", "RLATERAL"})
+OBLIQUE = frozenset({"RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "OBL", "OBLIQUE"})
+
+
+def check(film: Radiograph) -> tuple[str, ...]:
+    """Return why a film is refused, a sentence a reason; empty where it is accepted."""
+    return (*_by_tags(film), *_by_shape(film), *_by_colour(film), *_by_gray_levels(film))
+
+
+def _by_tags(film: Radiograph) -> list[str]:
+    """Judge what the DICOM header says; a missing tag is no reason."""
+    reasons = []
+    modality = _tag(film, "Modality")
+    if modality and modality not in RADIOGRAPHY:
+        what = MODALITY_WORDS.get(modality, f"of modality {modality}")
+        reasons.append(
+            f"The file's header says it is {what}; the model knows plain radiographs only."
+        )
+    part = _tag(film, "BodyPartExamined")
+    if part and not any(word in part for word in CHEST_WORDS):
+        reasons.append(f"The file's header says it shows another body part ({part.lower()}).")
+    view = _tag(film, "ViewPosition").replace(" ", "").replace("_", "").replace("-", "")
+    if view in LATERAL or view in OBLIQUE:
+        name = "a lateral" if view in LATERAL else "an oblique"
+        reasons.append(
+            f"The file's header says it is {name} view ({view}); the model knows frontal films "
+            "only."
+        )
+    return reasons
+
+
+def _by_shape(film: Radiograph) -> list[str]:
+    reasons = []
+    short, long = sorted((film.width, film.height))
+    if short < MIN_SIDE:
+        reasons.append(
+            f"The image is too small to show lungs: {film.width} x {film.height} px, and the "
+            f"shorter side must have at least {MIN_SIDE}."
+        )
+    if long > MAX_ASPECT * short:
+        reasons.append(
+            f"The image is far longer than wide or wider than tall ({film.width} x {film.height} "
+            "px); a chest film is not."
+        )
+    return reasons
+
+
+def _by_colour(film: Radiograph) -> list[str]:
+    if film.colour <= MAX_COLOUR:
+        return []
+    return [
+        f"The image is in colour (channels differ by {film.colour:.0f} gray levels on average); a "
+        "radiograph is gray."
+    ]
+
+
+def _by_gray_levels(film: Radiograph) -> list[str]:
+    shares = np.bincount(film.pixels.ravel(), minlength=256) / film.pixels.size
+    low, high = np.searchsorted(np.cumsum(shares), (0.05, 0.95))
+    if high - low < MIN_CONTRAST:
+        return [
+            f"The image is almost one shade: nine tenths of it lie within {high - low} of 255 gray "
+            "levels."
+        ]
+    if shares.max() > MAX_ONE_LEVEL:
+        return [
+            f"{100 * shares.max():.0f} % of the image has one and the same gray level, as in a "
+            "page of text or a drawing."
+        ]
+    return []
+
+
+def _tag(film: Radiograph, name: str) -> str:
+    return str(film.tags.get(name, "")).strip().upper()

@@ -1,0 +1,145 @@
+"""The doctor: what is installed here, which device there is, what is missing and how to mend it."""
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cxr_core import workspace
+from cxr_core.errors import CxrError
+
+State = Literal["ok", "missing", "optional"]
+
+PYTHON = (3, 11)
+DISK_NEEDED = 2e9  # bytes: the built-in set, a few runs and their caches
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    state: State  # "missing" hinders the app, "optional" only what the mend names
+    found: str  # what there is, in words
+    mend: str = ""  # what to do, "" where all is well
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, the quick things first; importing TensorFlow takes some seconds."""
+    yield _python()
+    yield from _packages()
+    yield _workspace()
+    yield _run_store()
+    yield _weights()
+    yield _chromium()
+    yield _device()
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info >= PYTHON:
+        return Finding("Python", "ok", version)
+    needed = ".".join(map(str, PYTHON))
+    return Finding("Python", "missing", version, f"Install Python {needed} or later.")
+
+
+def _packages() -> Iterator[Finding]:
+    """Compare what is installed with the versions that were tested together."""
+    for name, tested in pins(workspace.REPOSITORY / "requirements.txt"):
+        install = f"pip install {name}=={tested}"
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "missing", "not installed", f"Run '{install}'.")
+            continue
+        if version == tested:
+            yield Finding(name, "ok", version)
+        else:
+            found = f"{version}; tested with {tested}"
+            yield Finding(name, "optional", found, f"If something fails, run '{install}'.")
+
+
+def pins(requirements: Path) -> list[tuple[str, str]]:
+    """Return the (package, version) pairs that a requirements file pins; [] where it is absent."""
+    if not requirements.is_file():
+        return []
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    pinned = [line.partition("==") for line in lines if "==" in line and not line.startswith("#")]
+    return [(name.partition("[")[0].strip(), version.strip()) for name, _, version in pinned]
+
+
+def _workspace() -> Finding:
+    try:
+        home = workspace.home()
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        mend = "Set CXR_HOME to a folder that can be written."
+        return Finding("Workspace", "missing", f"cannot be written: {error}", mend)
+    free = shutil.disk_usage(home).free
+    found = f"{home}, {free / 1e9:.1f} GB free"
+    if free < DISK_NEEDED:
+        mend = f"Free {DISK_NEEDED / 1e9:.0f} GB, or set CXR_HOME to a larger disk."
+        return Finding("Workspace", "missing", found, mend)
+    return Finding("Workspace", "ok", found)
+
+
+def _run_store() -> Finding:
+    try:
+        from cxr_core.training.tracking import RunStore
+
+        store = RunStore()
+        return Finding("Run store", "ok", f"{store.uri}, {len(store.list())} runs")
+    except (CxrError, ImportError) as error:
+        mend = "Check MLFLOW_TRACKING_URI and the workspace, and install what is missing above."
+        return Finding("Run store", "missing", str(error), mend)
+
+
+def _weights() -> Finding:
+    """Look for the pretrained weights of each network that has any."""
+    from cxr_core.zoo import registry
+
+    carried = [registry.get(name) for name in registry.names() if registry.get(name).imagenet]
+    for network in carried:
+        assert network.imagenet is not None
+        try:
+            network.imagenet.find()
+        except CxrError as error:
+            return Finding("ImageNet weights", "missing", network.title, str(error))
+    return Finding("ImageNet weights", "ok", ", ".join(network.title for network in carried))
+
+
+def _chromium() -> Finding:
+    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    if found:
+        return Finding("Chromium", "ok", found)
+    return Finding(
+        "Chromium",
+        "optional",
+        "not installed",
+        "Only the browser tests and the screenshots need it: 'apt-get install chromium'.",
+    )
+
+
+def _device() -> Finding:
+    try:
+        from cxr_core.config import HardwareConfig
+        from cxr_core.training.checks import has_nvidia_driver
+        from cxr_core.training.trainer import choose_device
+
+        device = choose_device(HardwareConfig())
+    except ImportError as error:
+        mend = "Run 'pip install -r requirements.txt'."
+        return Finding(
+            "Device", "missing", f"TensorFlow or what it needs cannot be imported: {error}", mend
+        )
+    if device.startswith("CPU") and has_nvidia_driver():
+        mend = "There is an NVIDIA GPU: run 'pip install -r requirements-gpu.txt' to use it."
+        return Finding("Device", "optional", device, mend)
+    return Finding("Device", "ok", device)

@@ -1,0 +1,174 @@
+"""What a probability is worth: temperature, reliability, and the threshold for a decision.
+
+Temperature and threshold are fitted on validation films alone; the test part only reports.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from scipy.stats import rankdata
+
+from cxr_core.evaluation.scores import abnormal
+
+BINS = 10
+TEMPERATURE_RANGE = (0.05, 20.0)
+FALLBACK_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """An operating point on the abnormal probability, with what it gave where it was chosen.
+
+    Sensitivity and specificity are shares from 0 to 1, None where the films could not tell.
+    """
+
+    value: float
+    method: str
+    sensitivity: float | None
+    specificity: float | None
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Fit the temperature that makes validation labels most likely (Guo et al. 2017).
+
+    Args:
+        logits: One logit a class, shape (n, k); see ``scores.expand_logits``.
+        labels: True class of each film, int, shape (n,).
+
+    Returns:
+        The temperature, within `TEMPERATURE_RANGE`. It is 1 where the likelihood grows without
+        end as probabilities sharpen, as it does when validation holds no mistake: such films
+        cannot say how sure to be.
+
+    Raises:
+        ValueError: If there are no films, or a logit is not finite.
+    """
+    table = np.asarray(logits, dtype=np.float64)
+    truth = np.asarray(labels, dtype=np.intp)
+    if not len(truth):
+        raise ValueError("The temperature cannot be fitted: there are no validation films.")
+    if not np.isfinite(table).all():
+        raise ValueError("The temperature cannot be fitted: a logit is not a finite number.")
+    # Only differences to the true logit matter, and they keep the exponentials in range.
+    margins = table - table[np.arange(len(truth)), truth][:, None]
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        return float(logsumexp(margins / np.exp(log_temperature), axis=1).mean())
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    fit = minimize_scalar(
+        negative_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-6}
+    )
+    if fit.x - low < 1e-3:
+        return 1.0
+    return float(np.exp(fit.x))
+
+
+def forecasts(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return what was forecast and whether it came true: the pairs that calibration is about.
+
+    Two classes: the probability of the second class, and whether it is the true one. More
+    classes: the probability of the most probable class, and whether that is the true one (Guo
+    et al. 2017).
+
+    Returns:
+        Forecast in 0-1 and outcome 0 or 1, both float64, shape (n,).
+    """
+    table = np.asarray(probabilities, dtype=np.float64)
+    truth = np.asarray(labels)
+    if table.shape[1] == 2:
+        return table[:, 1], (truth == 1).astype(np.float64)
+    return table.max(axis=1), (table.argmax(axis=1) == truth).astype(np.float64)
+
+
+def equal_mass_bins(forecast: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return each film's bin, int in 0 to bins - 1, so that all bins hold about as many films.
+
+    Equal forecasts share a bin, whatever their order in the table.
+    """
+    ranks = rankdata(forecast, method="average") - 0.5
+    return np.minimum((ranks * bins / max(len(forecast), 1)).astype(np.intp), bins - 1)
+
+
+def expected_calibration_error(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> float:
+    """Return the expected calibration error over equal-mass bins, 0-1; 0 is perfect.
+
+    The mean gap between forecast and observed frequency, weighted by the films in a bin (Naeini
+    et al. 2015; equal mass as in Nguyen and O'Connor 2015). NaN without films. `forecasts` says
+    which probability counts.
+    """
+    table = reliability(labels, probabilities, bins)
+    if table.empty:
+        return float("nan")
+    gap = (table["forecast"] - table["observed"]).abs()
+    return float((gap * table["n"]).sum() / table["n"].sum())
+
+
+def reliability(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> pd.DataFrame:
+    """Return the points of a reliability diagram, a row a filled bin.
+
+    Returns:
+        Columns ``low`` and ``high`` (range of the forecasts), ``forecast`` (their mean),
+        ``observed`` (share that came true) and ``n`` (films).
+    """
+    forecast, outcome = forecasts(labels, probabilities)
+    films = pd.DataFrame(
+        {"bin": equal_mass_bins(forecast, bins), "forecast": forecast, "outcome": outcome}
+    )
+    return (
+        films.groupby("bin")
+        .agg(
+            low=("forecast", "min"),
+            high=("forecast", "max"),
+            forecast=("forecast", "mean"),
+            observed=("outcome", "mean"),
+            n=("forecast", "size"),
+        )
+        .reset_index(drop=True)
+    )
+
+
+def choose_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Threshold:
+    """Choose the threshold on the abnormal probability by Youden's index (Youden 1950).
+
+    The cut that gives the largest sensitivity + specificity - 1, any finding against the
+    reference class. The threshold stands in the middle between the two neighbouring scores, so
+    that it favours neither. Of equally good cuts the one wins where sensitivity and specificity
+    differ least, then the lowest, which misses fewer findings.
+
+    Args:
+        labels: True class of each film, int, shape (n,); 0 is the reference class.
+        probabilities: Calibrated probabilities, shape (n, k).
+
+    Returns:
+        The operating point. Where the films are all of one kind, or all score the same, nothing
+        can be chosen: 0.5, and ``method`` says so.
+    """
+    score = abnormal(probabilities)
+    finding = np.asarray(labels) != 0
+    if finding.all() or not finding.any():
+        return Threshold(FALLBACK_THRESHOLD, "fixed: validation films of one kind", None, None)
+    levels, level = np.unique(score, return_inverse=True)
+    if len(levels) == 1:
+        return Threshold(FALLBACK_THRESHOLD, "fixed: all validation films score alike", None, None)
+    # Cut i parts levels 0..i from the levels above: everything above is called a finding.
+    findings_below = np.cumsum(np.bincount(level, weights=finding))[:-1]
+    normals_below = np.cumsum(np.bincount(level, weights=~finding))[:-1]
+    sensitivity = 1 - findings_below / finding.sum()
+    specificity = normals_below / (~finding).sum()
+    # Rounding makes equals of sums that differ in the last bit alone.
+    youden = np.round(sensitivity + specificity, 12)
+    imbalance = np.round(np.abs(sensitivity - specificity), 12)
+    cut = int(np.lexsort((imbalance, -youden))[0])
+    middle = (levels[cut] + levels[cut + 1]) / 2
+    # Between neighbouring floats the middle rounds down, and would take the lower score along.
+    value = middle if middle > levels[cut] else levels[cut + 1]
+    return Threshold(float(value), "youden", float(sensitivity[cut]), float(specificity[cut]))

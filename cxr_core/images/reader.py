@@ -1,0 +1,149 @@
+"""Opens a file, decides by its content what it is, and hands it to the reader for that."""
+
+import stat
+import struct
+from pathlib import Path, PurePath
+
+from cxr_core.images import raster
+from cxr_core.images.radiograph import COPY_AGAIN, EXPORT_AGAIN, MAX_BYTES, Radiograph, refusal
+
+_FORMAT_OF_SUFFIX = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+    ".dcm": "DICOM",
+    ".dicom": "DICOM",
+}
+# Lower-case suffixes worth trying in a folder; "" because DICOM files often have none.
+SUFFIXES: frozenset[str] = frozenset({*_FORMAT_OF_SUFFIX, ""})
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+_FOREIGN_MAGIC = (
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+)
+
+
+def read(source: Path | bytes, name: str = "") -> Radiograph:
+    """Read one film.
+
+    Args:
+        source: the file, or its bytes (an upload).
+        name: the file's name as people know it; taken from the path where it is empty. Its
+            suffix, where it is one of SUFFIXES, must agree with the content.
+
+    Returns:
+        The film, with its notes. What is not needed to show it is not kept, DICOM's patient
+        module least of all.
+
+    Raises:
+        UnreadableImageError: the file is no film this app can show; the text says why.
+    """
+    if isinstance(source, bytes):
+        name = PurePath(name).name or "The file"
+        data = source
+        _check_bytes(name, len(data))
+    else:
+        name = PurePath(name).name or source.name
+        data = _load(source, name)
+    kind = _recognise(data)
+    expected = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    if kind is None:
+        content = _foreign(data)
+        if expected == "DICOM" and content is None:
+            raise refusal(name, "is no DICOM file, or its beginning is damaged", EXPORT_AGAIN)
+        raise refusal(
+            name,
+            f"holds {content or 'no picture that this app knows'}",
+            "Films are read from PNG, JPEG, BMP, TIFF, WebP and DICOM files.",
+        )
+    if expected not in (None, kind):
+        raise refusal(
+            name,
+            f"is named like a {expected} file but holds {kind}",
+            "Give it the right suffix if you trust it, or export it again.",
+        )
+    if kind != "DICOM":
+        return raster.read(data, name, kind)
+    # Imported on need: a folder of JPEGs should not wait half a second for pydicom.
+    from cxr_core.images import dicom
+
+    return dicom.read(data, name)
+
+
+def _load(path: Path, name: str) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise refusal(name, "is no file but a folder or a device", "Choose a file.")
+        _check_bytes(name, status.st_size)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise refusal(name, "is not there", "Check its path.") from error
+    except OSError as error:
+        raise refusal(
+            name, f"cannot be opened ({error.strerror})", "Check the permissions and the disk."
+        ) from error
+
+
+def _check_bytes(name: str, size: int) -> None:
+    if size == 0:
+        raise refusal(name, "is empty (0 bytes)", COPY_AGAIN)
+    if size > MAX_BYTES:
+        raise refusal(
+            name,
+            f"has {size // 10**6} MB, more than the limit of {MAX_BYTES // 10**6} MB",
+            "Export the one film, at a lower resolution.",
+        )
+
+
+def _recognise(data: bytes) -> str | None:
+    """Return the format by content, None for what this app does not read."""
+    # DICOM first: its 128 free bytes at the start may imitate any other format.
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    return "DICOM" if _starts_like_dicom(data) else None
+
+
+def _starts_like_dicom(data: bytes) -> bool:
+    """Whether a file without DICOM's preamble begins with an element of group 2 or 8."""
+    if len(data) < 8:
+        return False
+    explicit = data[4:6].isalpha() and data[4:6].isupper()
+    for layout in ("<HHI", ">HHI"):
+        group, element, length = struct.unpack(layout, data[:8])
+        if group in (2, 8) and element <= 0x0100 and (explicit or 0 < length < len(data)):
+            return True
+    return False
+
+
+def _foreign(data: bytes) -> str | None:
+    """Name what a file holds that is no film, so that the refusal can say it."""
+    for magic, words in _FOREIGN_MAGIC:
+        if data.startswith(magic):
+            return words
+    if data[4:8] == b"ftyp":
+        return "a HEIC picture or a video"
+    beginning = data[:512]
+    if beginning.isascii() and all(c.isprintable() or c.isspace() for c in beginning.decode()):
+        return "text"
+    return None

@@ -1,0 +1,97 @@
+"""Which models there are to use: those published in ``models/`` and those of finished runs."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cxr_core import workspace
+from cxr_core.diagnosis import bundle
+from cxr_core.errors import BundleError, CxrError
+from cxr_core.training.tracking import RunStore
+
+_log = logging.getLogger(__name__)
+
+_SHORTEST_PREFIX = 4  # characters of a run id that may stand for it
+
+
+@dataclass(frozen=True)
+class BundleRef:
+    """A model one may use."""
+
+    label: str  # for people: its name and, for a run, when it was trained
+    spec: str  # what `resolve` and the command line take
+    run_id: str  # "" for a published one
+    info: bundle.BundleInfo
+
+
+def available(store: RunStore | None = None) -> list[BundleRef]:
+    """Return the usable models, the newest first; damaged ones are left out and logged."""
+    found = [*_published(), *_of_runs(store or RunStore())]
+    return sorted(found, key=lambda ref: ref.info.created, reverse=True)
+
+
+def resolve(spec: str, store: RunStore | None = None) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        spec: a bundle's folder, a name in ``models/``, or a run's id or the start of it.
+        store: where runs are kept.
+
+    Raises:
+        BundleError: nothing, or more than one thing, is called so.
+    """
+    for folder in (Path(spec).expanduser(), workspace.published_models() / spec):
+        if (folder / bundle.INFO_FILE).is_file():
+            return folder.resolve()
+    store = store or RunStore()
+    runs = [
+        run
+        for run in store.list()
+        if run.run_id == spec or (len(spec) >= _SHORTEST_PREFIX and run.run_id.startswith(spec))
+    ]
+    if len(runs) > 1:
+        ids = ", ".join(run.run_id[:12] for run in runs)
+        raise BundleError(f"Several runs begin with '{spec}': {ids}. Give more of the id.")
+    if not runs:
+        raise BundleError(
+            f"There is no model '{spec}': no bundle folder of that path, no name in "
+            f"{workspace.published_models()}, no run of that id in {store.uri}."
+        )
+    if not runs[0].status.has_model:
+        raise BundleError(
+            f"Run {runs[0].run_id} has no model: it is {runs[0].status}. Name a finished run."
+        )
+    return store.path(runs[0].run_id, "bundle")
+
+
+def _published() -> list[BundleRef]:
+    found = []
+    for file in sorted(workspace.published_models().glob(f"*/{bundle.INFO_FILE}")):
+        try:
+            info = bundle.read(file.parent)
+        except CxrError as error:
+            _log.warning("Left out: %s", error)
+        else:
+            found.append(BundleRef(info.name, file.parent.name, "", info))
+    return found
+
+
+def _of_runs(store: RunStore) -> list[BundleRef]:
+    found = []
+    for run in store.list():
+        if not run.status.has_model:
+            continue
+        try:
+            # The small file alone: from a server the model would come along with its folder.
+            info = bundle.read(store.path(run.run_id, f"bundle/{bundle.INFO_FILE}").parent)
+        except CxrError as error:
+            _log.warning("Left out: %s", error)
+        else:
+            found.append(BundleRef(_label(info), run.run_id, run.run_id, info))
+    return found
+
+
+def _label(info: bundle.BundleInfo) -> str:
+    created = datetime.fromisoformat(info.created).astimezone(UTC)
+    return f"{info.name}, {created:%d %b %Y %H:%M} UTC"

@@ -1,0 +1,183 @@
+"""What happens between two batches and between two epochs, each in a small callback.
+
+Their order matters: `Validation` puts the validation figures into ``logs``, and those that come
+after it (best weights, falling rate) read them there.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from cxr_core.data.batches import TrainingBatches
+from cxr_core.errors import TrainingError
+from cxr_core.training.writer import RunWriter
+
+_log = logging.getLogger(__name__)
+
+_POINT_INTERVAL = 1.0  # seconds between two batch points: what a chart can show, not more
+
+Logs = dict[str, float]
+
+
+class Requests(keras.callbacks.Callback):
+    """Obeys requests after every batch: "stop" ends the training, "cancel" the run."""
+
+    def __init__(self, run: RunWriter) -> None:
+        super().__init__()
+        self._run = run
+        self.stopped = False  # True where training ended by request
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Look for a request."""
+        self._run.obey()
+        if self._run.request == "stop":
+            self.stopped = self.model.stop_training = True
+
+
+class BatchPoints(keras.callbacks.Callback):
+    """Writes batch_loss and batch_accuracy about once a second, and ends a run that diverged.
+
+    A point is the mean over the films since the last point. Keras gives running means over the
+    epoch, and the difference of two of them is that mean.
+    """
+
+    def __init__(self, run: RunWriter, batches: TrainingBatches) -> None:
+        super().__init__()
+        self._run = run
+        self._batches = batches
+        self._epoch = 0
+        self._films = 0  # seen in this epoch
+        self._written_films = 0
+        self._written: Mapping[str, float] = {}  # running means at the last point
+        self._written_at = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Begin the running means anew."""
+        self._epoch = epoch
+        self._films = self._written_films = 0
+        self._written = {"loss": 0.0, "accuracy": 0.0}
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Write a point if it is time.
+
+        Raises:
+            TrainingError: the loss is no number any more.
+        """
+        logs = logs or {}
+        step = self._epoch * self._batches.steps_per_epoch + batch
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"The loss was no longer a number at step {step + 1} (epoch {self._epoch + 1}, "
+                f"batch {batch + 1}): training diverged. Lower optimise.learning_rate, and if "
+                "that does not help look for damaged films on the Dataset page."
+            )
+        self._films += self._batches.size(step)
+        last = batch + 1 == self._batches.steps_per_epoch
+        if last or time.monotonic() - self._written_at >= _POINT_INTERVAL:
+            self._write(step + 1, logs)
+
+    def _write(self, step: int, logs: Logs) -> None:
+        films = self._films - self._written_films
+        means = {
+            name: (logs[name] * self._films - before * self._written_films) / films
+            for name, before in self._written.items()
+        }
+        self._run.points({f"batch_{name}": value for name, value in means.items()}, step)
+        self._written = {name: logs[name] for name in self._written}
+        self._written_films = self._films
+        self._written_at = time.monotonic()
+
+
+class Validation(keras.callbacks.Callback):
+    """Validates after every epoch and writes the epoch's figures; goes before who reads them.
+
+    Args:
+        run: where the figures go.
+        batches: to know how many films an epoch holds.
+        validate: returns val_loss, val_accuracy and val_auroc of the model as it stands.
+    """
+
+    def __init__(
+        self, run: RunWriter, batches: TrainingBatches, validate: Callable[[], Logs]
+    ) -> None:
+        super().__init__()
+        self._run = run
+        self._batches = batches
+        self._validate = validate
+        self._began = self._first_batch = self._last_batch = 0.0  # seconds
+        self._films = 0  # after the first batch, which waits for compilation and the first films
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Start the clock."""
+        self._began = self._first_batch = time.perf_counter()
+        self._films = 0
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Count films and time, without what comes between epochs."""
+        self._last_batch = time.perf_counter()
+        if batch == 0:
+            self._first_batch = self._last_batch
+        else:
+            self._films += self._batches.size(batch)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Validate, put the figures into ``logs`` and write them as epoch ``epoch + 1``."""
+        assert logs is not None
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs |= self._validate()
+        figures = {
+            "train_loss": logs["loss"],
+            "train_accuracy": logs["accuracy"],
+            "train_auroc": logs["auroc"],
+            "val_loss": logs["val_loss"],
+            "val_accuracy": logs["val_accuracy"],
+            "val_auroc": logs["val_auroc"],
+            "learning_rate": rate,
+            "epoch_seconds": time.perf_counter() - self._began,
+        }
+        if self._films:
+            figures["images_per_second"] = self._films / (self._last_batch - self._first_batch)
+        self._run.points(figures, epoch + 1)
+        _log.info("Epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch, and ends training when it stays the best for long.
+
+    Args:
+        monitor: "val_loss" (the lower the better) or "val_auroc" (the higher).
+        patience: epochs without a better figure before training ends.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__()
+        self._monitor = monitor
+        self._sign = -1.0 if monitor == "val_loss" else 1.0
+        self._patience = patience
+        self._best = -math.inf
+        self._weights: list[np.ndarray] = []
+        self._waited = 0
+        self.epoch = 0  # the best one, counted from 1
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare; a figure that is no number (one class alone in validation) is no better."""
+        value = self._sign * (logs or {})[self._monitor]
+        if value > self._best or not self._weights:
+            self._best = value if math.isfinite(value) else -math.inf
+            self._weights = self.model.get_weights()
+            self.epoch = epoch + 1
+            self._waited = 0
+            return
+        self._waited += 1
+        if self._waited >= self._patience:
+            _log.info("No better %s for %d epochs: training ends.", self._monitor, self._waited)
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Put the best weights back, however training ended."""
+        self.model.set_weights(self._weights)

@@ -1,0 +1,41 @@
+"""Ready configurations, a YAML file each; the first comment line says what it is for."""
+
+from pathlib import Path
+
+from cxr_core.config import RunConfig
+from cxr_core.errors import ConfigError
+
+_FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all recipes, alphabetically."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def load(name_or_path: str) -> RunConfig:
+    """Return the configuration of a recipe, or of a YAML file on disk.
+
+    Raises:
+        ConfigError: there is no such recipe or file, or it holds an unknown or bad setting.
+    """
+    if name_or_path in names():
+        return RunConfig.from_file(_FOLDER / f"{name_or_path}.yaml")
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no recipe and no file '{name_or_path}'. Recipes: {', '.join(names())}."
+        )
+    return RunConfig.from_file(path)
+
+
+def describe(name: str) -> str:
+    """Return what a recipe is for, in a line.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in names():
+        raise ConfigError(f"There is no recipe '{name}'. Recipes: {', '.join(names())}.")
+    with (_FOLDER / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()

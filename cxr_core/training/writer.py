@@ -1,0 +1,140 @@
+"""One run as its trainer sees it: curves and files go out, requests come in, training never waits.
+
+Metric points are put in a list and written by a thread of their own about once a second, together
+with a look for requests, so the store's speed (a disk, a server far away) is not the trainer's.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cxr_core.training.tracking import TAG_NOTES, TAG_PHASE, TAG_PROGRESS, Request, RunStore
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL = 1.0  # seconds between two visits to the store
+
+
+class RunCancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked the run to end and keep nothing."""
+
+
+class RunWriter:
+    """Writes to one run and listens for requests to it; use it as a context.
+
+    Args:
+        store: where the run is kept.
+        run_id: which run.
+    """
+
+    def __init__(self, store: RunStore, run_id: str) -> None:
+        self.run_id = run_id
+        self.name = store.get(run_id).name
+        self._store = store
+        self._request: Request | None = None
+        self._points: list[tuple[str, int, float, float]] = []
+        self._progress = self._written_progress = ""
+        self._notes: list[str] = []
+        self._lock = threading.Lock()  # for the points
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._visit_store, name="run-writer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
+        if kind is None:
+            self._flush()
+            return
+        try:
+            self._flush()
+        except Exception:
+            _log.exception("The last points could not be written.")  # the first error counts
+
+    @property
+    def request(self) -> Request | None:
+        """What somebody asked of the run, as of about a second ago."""
+        return self._request
+
+    def obey(self) -> None:
+        """End here if the run is to be cancelled.
+
+        Raises:
+            RunCancelled: somebody asked for it.
+        """
+        if self._request == "cancel":
+            raise RunCancelled
+
+    def phase(self, words: str) -> None:
+        """Record what the trainer does now; a cancelled run ends here."""
+        self.obey()
+        _log.info("Now %s.", words)
+        self._progress = self._written_progress = ""
+        self._store.set_tags(self.run_id, {TAG_PHASE: words, TAG_PROGRESS: ""})
+
+    def progress(self, done: int, total: int, unit: str = "films") -> None:
+        """Record how far the phase is; costs nothing, so call it often. Cancels as `phase`."""
+        self.obey()
+        self._progress = f"{done} of {total} {unit}"
+
+    def note(self, *sentences: str) -> None:
+        """Tell whoever reads the run what was done to its data or its weights."""
+        for sentence in sentences:
+            _log.info(sentence)
+        self._notes += sentences
+        self._store.set_tags(self.run_id, {TAG_NOTES: "\n".join(self._notes)})
+
+    def points(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record several metrics of one step; they reach the store within about a second."""
+        now = time.time()
+        with self._lock:
+            self._points += [(name, step, value, now) for name, value in metrics.items()]
+
+    def params(self, params: Mapping[str, object]) -> None:
+        """Record facts that never change during the run."""
+        self._store.log_params(self.run_id, params)
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set several tags of the run."""
+        self._store.set_tags(self.run_id, tags)
+
+    def file(self, local: Path) -> None:
+        """Keep a local file or folder as an artefact, under its own name."""
+        self._store.write_file(self.run_id, local)
+
+    def text(self, name: str, text: str) -> None:
+        """Keep a text as an artefact."""
+        self._store.write_text(self.run_id, name, text)
+
+    def _visit_store(self) -> None:
+        while not self._closed.wait(_INTERVAL):
+            try:
+                self._request = self._store.get(self.run_id).request
+                self._flush()
+            except Exception:
+                # A store that is away for a moment must not end a training of hours.
+                _log.exception("The run store did not answer; trying again.")
+
+    def _flush(self) -> None:
+        with self._lock:
+            points = self._points.copy()
+        if points:
+            self._store.log_points(self.run_id, points)
+            with self._lock:
+                del self._points[: len(points)]
+        progress = self._progress
+        if progress != self._written_progress:
+            self._store.set_tags(self.run_id, {TAG_PROGRESS: progress})
+            self._written_progress = progress

@@ -1,0 +1,169 @@
+"""Choosing a data set, and saying in a sentence what it is."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.config import DataConfig, RunConfig
+from cxr_core.data import patients as patient_rules
+from cxr_core.data import sources, splits
+from cxr_core.data.catalog import Catalog
+from cxr_core.errors import DatasetError
+from cxr_core.ui import loaders, notices, words
+
+SEEN = "dataset_seen"  # session key: the visitor has opened the Dataset page
+_KIND = "data_kind"
+_FOLDER = "data_folder"
+_TITLES = {
+    sources.BUILT_IN: ":material/draw: Built-in phantoms",
+    "folder": ":material/folder_open: A folder on this machine",
+}
+LAYOUTS = (
+    "A folder laid out as `train|val|test/CLASS/`, as plain `CLASS/`, or with a `metadata.csv` "
+    "(`path,label` and, where known, `split,patient_id`). Files are read, never changed."
+)
+
+
+def choose() -> Catalog | None:
+    """Draw the choice of a data set and open what is chosen.
+
+    The same choice stands on every page that asks for data, and lasts the browser session.
+
+    Returns:
+        The data set, or None where none is open: nothing typed yet, or the sentence that says what
+        is wrong stands on the page.
+    """
+    kind = st.segmented_control(
+        "Films from",
+        list(_TITLES),
+        default=sources.BUILT_IN,
+        required=True,
+        format_func=lambda name: _TITLES[name],
+        key=_KIND,
+        persist_state="session",
+    )
+    root = sources.BUILT_IN
+    if kind == "folder":
+        root = st.text_input(
+            "Folder",
+            key=_FOLDER,
+            placeholder="/home/me/chest-x-rays",
+            help=LAYOUTS,
+            persist_state="session",
+        ).strip()
+        if not root:
+            st.caption(LAYOUTS)
+            return None
+    try:
+        catalog = loaders.catalog(root)
+    except DatasetError as error:
+        notices.wrong(error)
+        return None
+    loaders.use_data(root)
+    return catalog
+
+
+def headline(catalog: Catalog) -> str:
+    """Return the data set in one sentence: films, patients, share of each finding."""
+    frame = labelled(catalog)
+    patients = frame["patient_id"].replace("", pd.NA).nunique()
+    of = f" of {words.count(patients, 'patient')}" if patients else ""
+    shares = frame["label"].value_counts(normalize=True)
+    parts = [f"{words.percent(shares[label])} {words.finding(label)}" for label in catalog.classes]
+    # Two classes share one number: the finding's.
+    told = parts[1:] if len(parts) == 2 else parts
+    return f"{words.count(len(frame), 'film')}{of}, {', '.join(told)}"
+
+
+def labelled(catalog: Catalog) -> pd.DataFrame:
+    """Return the films that can be used: readable and with a label."""
+    frame = catalog.frame
+    return frame[frame["readable"] & (frame["label"] != "")]
+
+
+def notes(catalog: Catalog) -> list[str]:
+    """Return what a reader should know before training on the set, a sentence each."""
+    frame = labelled(catalog)
+    said = [f"Patients: {catalog.patient_rule}."]
+    counts = frame["label"].value_counts()
+    most, least = counts.index[0], counts.index[-1]
+    if counts[most] >= 1.5 * counts[least]:
+        said.append(
+            f"{words.finding(most).capitalize()} has {counts[most] / counts[least]:.1f} times the "
+            f"films of {words.finding(least)}. Read sensitivity and specificity, not accuracy "
+            "alone, or set class weights to balanced."
+        )
+    sizes = frame["width"] * frame["height"]
+    small, large = frame.iloc[int(sizes.argmin())], frame.iloc[int(sizes.argmax())]
+    if sizes.min() == sizes.max():
+        said.append(f"Every film is {small['width']} × {small['height']} px.")
+    else:
+        said.append(
+            f"Films measure {small['width']} × {small['height']} to "
+            f"{large['width']} × {large['height']} px."
+        )
+    twins = int(frame["md5"].duplicated().sum())
+    if twins:
+        said.append(f"{words.count(twins, 'file')} repeat another file byte for byte.")
+    return said
+
+
+def unreadable(catalog: Catalog) -> None:
+    """List the files that could not be read, if there are any."""
+    lost = catalog.frame[~catalog.frame["readable"]]
+    if lost.empty:
+        return
+    st.warning(
+        f"{words.count(len(lost), 'file')} cannot be read and will not be used.",
+        icon=":material/broken_image:",
+    )
+    with st.expander("Which, and why"):
+        st.dataframe(
+            lost[["path", "error"]].rename(columns={"path": "File", "error": "Why"}),
+            hide_index=True,
+        )
+
+
+def patients(catalog: Catalog) -> None:
+    """Say how patients are told apart, with examples, and how training would divide the set."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("How patients are known", anchor=False)
+        st.markdown(f"By {catalog.patient_rule}.")
+        examples = patient_rules.examples(catalog.frame)
+        if examples:
+            st.table(
+                pd.DataFrame(examples, columns=["File", "Patient"]),
+                border="horizontal",
+                hide_index=True,
+            )
+            st.caption(_films_a_patient(catalog.frame["patient_id"]))
+    with right:
+        st.subheader("How training would divide the set", anchor=False)
+        try:
+            cut = _division(catalog.fingerprint, catalog)
+        except DatasetError as error:
+            notices.wrong(error)
+            return
+        table = pd.crosstab(cut.table["split"], cut.table["label"])
+        table = table.reindex(index=["train", "val", "test"], columns=list(catalog.classes))
+        table["Patients"] = cut.table.groupby("split")["patient_id"].nunique()
+        st.table(table.rename_axis(index=None, columns=None), border="horizontal")
+        for note in cut.notes:
+            st.markdown(f"- {note}")
+
+
+@st.cache_data(max_entries=8, show_spinner="Dividing the films by patient")
+def _division(fingerprint: str, _catalog: Catalog) -> splits.Split:
+    """Return the division of the default settings; ``fingerprint`` names the set to the cache."""
+    return splits.cut(_catalog, DataConfig(), RunConfig().seed)
+
+
+def _films_a_patient(ids: pd.Series) -> str:
+    films = ids[ids != ""].value_counts()
+    several = films[films > 1]
+    if several.empty:
+        return f"{words.count(len(films), 'patient')}, one film each."
+    return (
+        f"{words.count(len(films), 'patient')}: {len(films) - len(several):,} with one film, "
+        f"{len(several):,} with more, up to {films.max()}."
+    )

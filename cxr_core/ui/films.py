@@ -1,0 +1,170 @@
+"""The gallery: films in a grid with filters and pages, and one film in detail beside it."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.data.catalog import Catalog
+from cxr_core.ui import loaders, style, words
+
+Film = Mapping[Hashable, Any]  # a row of a catalog
+
+PAGE = 24  # films a page: what is drawn does not grow with the data set
+_PICKED = "film_picked"
+_NO_SPLIT = "none"
+
+
+@st.fragment
+def gallery(catalog: Catalog) -> None:
+    """Show the films of a data set, with filters above and one film at the side."""
+    chosen = _filters(catalog)
+    grid, side = st.columns([2.4, 1], gap="large")
+    with grid:
+        if chosen.empty:
+            st.markdown("No film passes these filters. Loosen one of them.")
+            return
+        # Kept across pages of the same filter only: another filter starts at its first page.
+        pages = -(-len(chosen) // PAGE)
+        key = f"films_page:{catalog.root}:{pd.util.hash_pandas_object(chosen['path']).sum():x}"
+        shown = page(chosen, st.session_state.get(key, 1))
+        picked = _picked(catalog, shown)
+        with st.grid(min_column_width=120, gap="small"):
+            for film in shown.to_dict("records"):
+                cell(catalog, film, caption=_caption(film, catalog), picked=film["path"] == picked)
+        if pages > 1:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.pagination(pages, key=key)
+                st.caption(f"{words.count(len(chosen), 'film')}", width="content")
+    with side:
+        rows = catalog.frame[catalog.frame["path"] == picked]
+        detail(catalog, rows.iloc[0])
+
+
+def page(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Return one page of the films, the first page having number 1."""
+    return frame.iloc[(number - 1) * PAGE : number * PAGE]
+
+
+def matching(
+    frame: pd.DataFrame, splits: Sequence[str], labels: Sequence[str], text: str
+) -> pd.DataFrame:
+    """Return the films that pass all filters; an empty filter passes every film.
+
+    Args:
+        frame: a catalog's rows.
+        splits: parts to keep; "none" stands for films without one.
+        labels: classes to keep.
+        text: letters that must be in the path or the patient's id, in any case.
+    """
+    keep = pd.Series(True, index=frame.index)
+    if splits:
+        keep &= frame["split"].replace("", _NO_SPLIT).isin(splits)
+    if labels:
+        keep &= frame["label"].isin(labels)
+    if text:
+        keep &= frame["path"].str.contains(text, case=False, regex=False) | frame[
+            "patient_id"
+        ].str.contains(text, case=False, regex=False)
+    return frame[keep]
+
+
+def cell(catalog: Catalog, film: Film, *, caption: str, picked: bool = False) -> None:
+    """Draw one film of a grid; a click on it picks it."""
+    path = film["path"]
+    data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), 240)
+    # The style sheet lays the button over the film and frames the picked one.
+    with st.container(key=f"film{'-picked' if picked else ''}:{path}", gap=None):
+        if data is None:
+            st.caption(":material/broken_image: unreadable")
+        else:
+            st.image(data, width="stretch", alt=f"Film {path}")
+        st.button(f"Show {path}", key=f"pick:{path}", on_click=_pick, args=(catalog, path))
+        st.caption(caption)
+
+
+def detail(catalog: Catalog, row: pd.Series) -> None:
+    """Show one film large, what is known of it, and the patient's other films."""
+    path = catalog.root / row["path"]
+    data = loaders.thumbnail(str(path), str(row["modified"]), 900)
+    if data is None:
+        st.error(f"{row['path']} cannot be read. {row['error']}", icon=":material/broken_image:")
+    else:
+        st.image(data, width="stretch", alt=f"Film {row['path']}")
+    with st.container(horizontal=True, gap="small"):
+        if row["label"]:
+            st.badge(row["label"], color=style.colour(row["label"], catalog.classes))
+        if row["split"]:
+            st.badge(row["split"], color="gray")
+        if catalog.synthetic:
+            st.badge("synthetic", icon=":material/draw:", color="gray")
+    facts = {
+        "File": row["path"],
+        "Patient": row["patient_id"] or "not known",
+        "Size": f"{row['width']} × {row['height']} px, {row['mode']}",
+        "On disk": words.size(int(row["bytes"])),
+        "Gray level": f"mean {row['mean']:.0f}, spread {row['std']:.0f} (of 0 to 255)",
+    }
+    st.table(pd.Series(facts, name="").to_frame(), border="horizontal", hide_header=True)
+    _others(catalog, row)
+
+
+def _others(catalog: Catalog, row: pd.Series) -> None:
+    if not row["patient_id"]:
+        return
+    frame = catalog.frame
+    others = frame[(frame["patient_id"] == row["patient_id"]) & (frame["path"] != row["path"])]
+    if others.empty:
+        st.caption("The patient's only film.")
+        return
+    st.caption(f"The patient's other {words.count(len(others), 'film')}")
+    with st.grid(min_column_width=80, gap="small"):
+        for other in others.head(6).to_dict("records"):
+            cell(catalog, other, caption=other["label"])
+
+
+def _filters(catalog: Catalog) -> pd.DataFrame:
+    frame = catalog.frame
+    splits = [s for s in ("train", "val", "test") if (frame["split"] == s).any()]
+    if (frame["split"] == "").any() and splits:
+        splits.append(_NO_SPLIT)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        labels = st.pills(
+            "Class",
+            list(catalog.classes),
+            selection_mode="multi",
+            format_func=lambda label: style.dot(label, catalog.classes),
+            key=f"films_labels:{catalog.root}",
+        )
+        parts = (
+            st.pills("Part", splits, selection_mode="multi", key=f"films_splits:{catalog.root}")
+            if splits
+            else []
+        )
+        text = st.text_input(
+            "File or patient",
+            key=f"films_text:{catalog.root}",
+            type="search",
+            icon=":material/search:",
+            width=240,
+        )
+    return matching(frame, parts, labels, text.strip())
+
+
+def _caption(film: Film, catalog: Catalog) -> str:
+    mark = style.dot(film["label"], catalog.classes) if film["label"] else "no label"
+    return f"{mark}  \n{film['patient_id'] or Path(film['path']).name}"
+
+
+def _picked(catalog: Catalog, shown: pd.DataFrame) -> str:
+    """Return the film at the side: the one picked, else the first of the grid."""
+    root, path = st.session_state.get(_PICKED, (None, ""))
+    if root == str(catalog.root) and (catalog.frame["path"] == path).any():
+        return str(path)
+    return str(shown.iloc[0]["path"])
+
+
+def _pick(catalog: Catalog, path: str) -> None:
+    st.session_state[_PICKED] = (str(catalog.root), path)

@@ -1,0 +1,74 @@
+"""Choosing the model that judges films, and saying what it is worth."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from cxr_core.diagnosis.bundle import BundleInfo
+from cxr_core.training import bundle_index
+from cxr_core.training.bundle_index import BundleRef
+from cxr_core.ui import loaders, words
+
+_CHOSEN = "model_spec"
+
+
+def use(spec: str) -> None:
+    """Make a model (a run's id, or a name in ``models/``) the one in use in this session."""
+    st.session_state[_CHOSEN] = spec
+
+
+def in_use() -> BundleRef | None:
+    """Return the model in use: the one chosen in this session, else the newest; None without one.
+
+    Raises:
+        TrainingError: the run store cannot be opened.
+    """
+    found = bundle_index.available(loaders.store())
+    asked = st.session_state.get(_CHOSEN)
+    return next((ref for ref in found if ref.spec == asked), next(iter(found), None))
+
+
+def choose() -> BundleRef | None:
+    """Draw the choice of a model and what the chosen one is worth; None where there is none."""
+    found = {ref.spec: ref for ref in bundle_index.available(loaders.store())}
+    if not found:
+        return None
+    if st.session_state.get(_CHOSEN) not in found:
+        use(next(iter(found)))
+    left, right = st.columns([1, 1.6], gap="large", vertical_alignment="bottom")
+    with left:
+        spec = st.selectbox(
+            "Model",
+            list(found),
+            format_func=lambda name: found[name].label,
+            key=_CHOSEN,
+            persist_state="session",
+        )
+    with right:
+        st.caption(worth(found[spec].info))
+    return found[spec]
+
+
+def folder(ref: BundleRef) -> Path:
+    """Return where a model lies on this machine, fetched where it is kept elsewhere.
+
+    Raises:
+        BundleError: it is gone.
+    """
+    return bundle_index.resolve(ref.spec, loaders.store())
+
+
+def worth(info: BundleInfo) -> str:
+    """Return what a model is worth and what it is not for, in sentences."""
+    test = info.metrics.get("test", {})
+    knows = words.listing([words.finding(label) for label in info.classes])
+    drawn = " synthetic" if info.data.synthetic else ""
+    first = f"Tells {knows} apart; learned from{drawn} films of {info.data.name}."
+    if test.get("auc") is None:
+        return f"{first} It was never tested."
+    bounds = words.interval(test.get("ci95", {}).get("auc"))
+    return (
+        f"{first} Test AUROC {words.figure(test['auc'])} (95 % interval {bounds}, "
+        f"n = {test['n']:,}). Of no worth for films of other ages, machines or findings than those "
+        "it learned from."
+    )

@@ -1,0 +1,31 @@
+"""All runs, and any one of them opened."""
+
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.training import jobs
+from cxr_core.ui import door, loaders, notices, run_views
+
+door.pass_through()
+try:
+    runs = jobs.runs(loaders.store())
+except CxrError as error:
+    notices.wrong(error)
+    st.stop()
+
+st.title(run_views.headline(runs), anchor=False)
+if not runs:
+    notices.empty(
+        ":material/monitoring: Nothing to compare yet",
+        "Every training run is kept here with its settings, curves and test results.",
+        page="pages/train.py",
+        action="Train a model",
+    )
+    st.stop()
+
+selected = run_views.table(runs, key="runs_table")
+if selected:
+    st.query_params["run"] = selected
+asked = st.query_params.get("run")
+run = next((run for run in runs if run.run_id == asked), runs[0])
+run_views.opened(run)

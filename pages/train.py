@@ -1,0 +1,40 @@
+"""Train a model: what to train on the left, the run as it goes on the right."""
+
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.training import jobs
+from cxr_core.training.tracking import Status
+from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_views
+
+door.pass_through()
+try:
+    runs = jobs.runs(loaders.store())
+except CxrError as error:
+    notices.wrong(error)
+    st.stop()
+shown = launch.watched(runs)
+st.title(run_views.train_headline(runs), anchor=False)
+
+with st.container(key="bench"):
+    setup, bench = st.columns([1, 2], gap="large")
+with setup:
+    st.subheader("What to train", anchor=False)
+    catalog = datasets.choose()
+    if catalog is not None:
+        notices.synthetic_badge(catalog.synthetic)
+        chosen = launch.configure(catalog)
+        if chosen is not None:
+            recipe, config = chosen
+            launch.button(recipe, config, catalog, runs, enabled=launch.checks(config))
+with bench:
+    if shown is None:
+        notices.nothing(
+            ":material/model_training: No run yet",
+            "Choose films and a recipe on the left and press the button. Loss and AUROC appear "
+            "here as the network learns; the run goes on if you close this page.",
+        )
+    else:
+        monitor.watch(shown)
+        run_views.outcome(shown)
+    monitor.queue([run for run in reversed(runs) if run.status is Status.QUEUED and run != shown])

@@ -1,0 +1,107 @@
+"""An evaluation takes the films that a model may honestly be tested on, and says which."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from cxr_core import images
+from cxr_core.data import catalog
+from cxr_core.data.catalog import Catalog
+from cxr_core.diagnosis import evaluate
+from cxr_core.diagnosis.predictor import Predictor
+from cxr_core.errors import DatasetError
+
+
+def _films(md5s: str, splits: list[str] | None = None) -> Catalog:
+    """A catalog of one film a letter."""
+    count = len(md5s)
+    frame = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(count)],
+            "label": ["NORMAL", "PNEUMONIA"] * (count // 2),
+            "split": splits or [""] * count,
+            "patient_id": "",
+            "md5": list(md5s),
+            "readable": True,
+        }
+    )
+    return Catalog(Path("/films"), "films", "", "", False, frame)
+
+
+def _own(train: str, test: str) -> pd.DataFrame:
+    rows = [(md5, "train") for md5 in train] + [(md5, "test") for md5 in test]
+    return pd.DataFrame(rows, columns=["md5", "split"])
+
+
+def test_the_models_own_test_films_are_taken_where_it_knows_the_folder() -> None:
+    films = _films("abcdef", ["test", "test", "train", "train", "train", "train"])
+    chosen = evaluate.select(films, _own("abcd", "ef"), "test")
+    assert list(chosen.table["md5"]) == ["e", "f"]
+    assert chosen.seen == 0
+    assert "own test films" in chosen.origin
+
+
+def test_a_foreign_folder_gives_its_published_test_part() -> None:
+    films = _films("abcdef", ["train", "train", "train", "train", "test", "test"])
+    chosen = evaluate.select(films, _own("uvw", "xyz"), "test")
+    assert list(chosen.table["md5"]) == ["e", "f"]
+    assert "not trained on it" in chosen.origin
+
+
+def test_a_few_shared_copies_do_not_make_a_folder_the_models_own() -> None:
+    films = _films("abcdef", ["train", "train", "test", "test", "test", "test"])
+    chosen = evaluate.select(films, _own("uv", "c"), "test")
+    assert list(chosen.table["md5"]) == ["c", "d", "e", "f"]
+
+
+def test_films_learned_from_are_counted() -> None:
+    chosen = evaluate.select(_films("abcdef"), _own("abc", "de"), "all")
+    assert len(chosen.table) == 6
+    assert chosen.seen == 3
+
+
+def test_a_byte_identical_copy_of_a_training_film_is_no_test_film() -> None:
+    chosen = evaluate.select(_films("abcdef"), _own("abcd", "def"), "test")
+    assert list(chosen.table["md5"]) == ["e", "f"]
+
+
+def test_a_folder_without_test_films_says_what_to_do() -> None:
+    with pytest.raises(DatasetError, match="--split all"):
+        evaluate.select(_films("abcdef"), None, "test")
+
+
+def test_unreadable_and_unlabelled_films_are_left_out() -> None:
+    films = _films("abcdef")
+    films.frame.loc[0, "readable"] = False
+    films.frame.loc[1, "label"] = ""
+    assert len(evaluate.select(films, None, "all").table) == 4
+
+
+def test_the_summary_is_that_of_the_films_one_by_one(
+    three_class_bundle: Path, phantoms: Path
+) -> None:
+    predictor = Predictor(three_class_bundle)
+    films = catalog.scan(phantoms)
+    summary = evaluate.evaluate(predictor, three_class_bundle, films, "test")
+    test = films.frame[films.frame["split"] == "test"]
+    decided = []
+    for path in test["path"]:
+        film = images.read(phantoms / path)
+        decided.append(predictor.diagnose(film, heatmap=False, force=True).label)
+    assert summary["n"] == len(test)
+    assert summary["accuracy"] == pytest.approx(np.mean(np.array(decided) == test["label"]))
+    assert np.sum(summary["confusion"]) == len(test)
+    assert summary["synthetic"] is True
+    assert summary["seen_in_training"] == 0
+    assert set(summary["per_class"]) == set(tiny.THREE)
+    assert len(summary["ci95"]["auc"]) == 2
+
+
+def test_classes_that_the_model_does_not_know_are_named(
+    binary_bundle: Path, phantoms: Path
+) -> None:
+    with pytest.raises(DatasetError, match=r"films of TUBERCULOSIS, which the model tiny does not"):
+        evaluate.evaluate(Predictor(binary_bundle), binary_bundle, catalog.scan(phantoms), "all")

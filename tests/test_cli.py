@@ -1,0 +1,227 @@
+"""The command line: JSON alone on stdout, sentences on stderr, exit status 2 for bad input."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+from cxr_core import NOT_FOR_CLINICAL_USE
+from cxr_core.cli import app
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_bundle(tmp_path_factory.mktemp("models") / "tiny", tiny.THREE)
+
+
+@pytest.fixture
+def film(phantoms: Path) -> Path:
+    return min((phantoms / "images").iterdir())
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must fail with exit status 2; return its sentence."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+def test_help_needs_no_tensorflow() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from cxr_core.cli import app\n"
+        "print(CliRunner().invoke(app, ['--help']).exit_code)\n"
+        "print(sorted({'tensorflow', 'mlflow', 'pandas'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert result.stdout.split("\n")[:2] == ["0", "[]"]
+
+
+def test_every_verb_of_the_design_is_there() -> None:
+    for verb in ("train", "evaluate", "predict", "runs", "doctor"):
+        result = run(verb, "--help")
+        assert result.exit_code == 0, verb
+    assert run("data", "phantom", "--help").exit_code == 0
+
+
+def test_phantoms_are_drawn_to_a_new_folder_only(tmp_path: Path) -> None:
+    result = run("data", "phantom", tmp_path / "set", "--images", 12, "--seed", 3)
+    assert result.exit_code == 0
+    assert len(list((tmp_path / "set" / "images").iterdir())) == 12
+    assert "synthetic" in result.stderr
+    assert "is not empty" in refused("data", "phantom", tmp_path / "set")
+
+
+def test_predict_prints_nothing_but_json(model: Path, film: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    result = run("predict", model, film, broken, "--json")
+    assert result.exit_code == 0
+    good, bad = json.loads(result.stdout)
+    assert set(good) >= {
+        "path",
+        "accepted",
+        "reasons",
+        "label",
+        "probability",
+        "probabilities",
+        "threshold",
+    }
+    assert good["path"] == str(film)
+    assert sum(good["probabilities"].values()) == pytest.approx(1)
+    assert "broken.png" in bad["error"]
+    assert NOT_FOR_CLINICAL_USE in " ".join(result.stderr.split())
+
+
+def test_predict_without_json_answers_on_stderr(model: Path, film: Path) -> None:
+    result = run("predict", model, film)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "threshold 50.0 %" in result.stderr
+
+
+def test_predict_writes_a_table_and_heat_maps(model: Path, phantoms: Path, tmp_path: Path) -> None:
+    films = sorted((phantoms / "images").iterdir())[:3]
+    table, maps = tmp_path / "answers.csv", tmp_path / "maps"
+    result = run("predict", model, *films, "--csv", table, "--heatmaps", maps)
+    assert result.exit_code == 0, result.stderr
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(path) for path in films]
+    assert all(float(row["p_TUBERCULOSIS"]) >= 0 for row in rows)
+    assert sorted(path.name for path in maps.iterdir()) == [path.name for path in films]
+
+
+def test_bad_input_of_predict_is_a_sentence(model: Path, film: Path, tmp_path: Path) -> None:
+    assert "There is no model 'nothing'" in refused("predict", "nothing", film)
+    assert "does not exist" in refused("predict", model, tmp_path / "absent.png")
+    assert "There are no films in" in refused("predict", model, tmp_path)
+    assert "one of --json and --csv" in refused(
+        "predict", model, film, "--json", "--csv", tmp_path / "a.csv"
+    )
+    assert "No such file" in refused("predict", model, film, "--csv", tmp_path / "no" / "a.csv")
+
+
+def test_a_damaged_bundle_is_a_sentence(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("{")
+    assert "cannot be read" in refused("predict", tmp_path, film)
+
+
+def test_evaluate_has_the_keys_that_other_tools_rely_on(model: Path, phantoms: Path) -> None:
+    result = run("evaluate", model, phantoms, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert set(summary) >= {
+        "n",
+        "accuracy",
+        "auc",
+        "sensitivity",
+        "specificity",
+        "threshold",
+        "ece",
+        "brier",
+        "confusion",
+        "per_class",
+        "ci95",
+    }
+    everything = json.loads(run("evaluate", model, phantoms, "--split", "all", "--json").stdout)
+    assert everything["n"] == 60 > summary["n"]
+
+
+def test_evaluate_without_json_prints_a_table_on_stderr(model: Path, phantoms: Path) -> None:
+    result = run("evaluate", model, phantoms)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "synthetic films" in result.stderr
+    assert "sensitivity" in result.stderr
+
+
+def test_bad_input_of_evaluate_is_a_sentence(model: Path, phantoms: Path, tmp_path: Path) -> None:
+    assert "There is no folder" in refused("evaluate", model, tmp_path / "absent")
+    assert "Invalid value for '--split'" in refused("evaluate", model, phantoms, "--split", "dev")
+    binary = tiny.write_bundle(tmp_path / "binary")
+    assert "TUBERCULOSIS, which the model" in refused("evaluate", binary, phantoms)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_recipe"], "There is no recipe and no file 'no_recipe'"),
+        (["plain_cnn", "--set", "optimise.epochs=0"], "optimise.epochs"),
+        (["plain_cnn", "--set", "optimise.epoch=3"], "There is no setting 'optimise.epoch'"),
+        (["plain_cnn", "--set", "epochs"], "is not of the form path=value"),
+        (["plain_cnn", "--data", "/no/such/films"], "there is no such folder"),
+        (["plain_cnn", "--set", "model.architecture=vgg99"], "there is no network 'vgg99'"),
+    ],
+)
+def test_bad_input_of_train_is_a_sentence(arguments: list[str], words: str) -> None:
+    assert words in refused("train", *arguments)
+
+
+def test_an_empty_list_of_runs_is_json_too() -> None:
+    result = run("runs", "--json")
+    assert json.loads(result.stdout) == []
+    assert "no runs yet" in run("runs").stderr
+
+
+@pytest.mark.slow
+def test_from_training_to_prediction(phantoms: Path, film: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "cxr_core", "train", "plain_cnn", "--data", str(phantoms)),
+        *("--set", "image.size=32", "--set", "optimise.epochs=1", "--json"),
+    ]
+    trained = subprocess.run(
+        command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ.copy(), check=False
+    )
+    assert trained.returncode == 0, trained.stderr
+    answer = json.loads(trained.stdout)
+    assert answer["status"] == "finished"
+    assert answer["epochs"] == 1
+    assert 0 <= answer["metrics"]["test_accuracy"] <= 1
+    assert (Path(answer["bundle"]) / "MODEL_CARD.md").is_file()
+    assert "Epoch 1:" in trained.stderr
+
+    (listed,) = json.loads(run("runs", "--json").stdout)
+    assert listed["run_id"] == answer["run_id"]
+    assert listed["synthetic"] is True
+    assert answer["run_id"][:8] in run("runs").stderr
+
+    evaluated = json.loads(run("evaluate", answer["run_id"], phantoms, "--json").stdout)
+    assert evaluated["accuracy"] == pytest.approx(answer["metrics"]["test_accuracy"])
+    assert evaluated["auc"] == pytest.approx(answer["metrics"]["test_auc"], abs=1e-6)
+    assert "own test films" in evaluated["films"]
+
+    (predicted,) = json.loads(run("predict", answer["run_id"][:8], film, "--json").stdout)
+    assert predicted["accepted"] is True
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_ends_with_status_1_and_its_reason(tmp_path: Path) -> None:
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        (tmp_path / "set" / label / "broken.png").write_text("no picture")
+    result = run("train", "plain_cnn", "--data", tmp_path / "set", "--json")
+    assert result.exit_code == 1, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["status"] == "failed"
+    assert answer["bundle"] is None
+    assert answer["reason"]
+    assert answer["reason"].split()[0] in result.stderr

@@ -1,0 +1,51 @@
+"""The doctor names what is there, and gives the mend for what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from cxr_core import doctor, workspace
+from cxr_core.doctor import Finding
+
+
+def _found(name: str) -> Finding:
+    return next(finding for finding in doctor.examine() if finding.name == name)
+
+
+def test_pins_are_read_from_a_requirements_file(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# tools\n-r other.txt\nnumpy==2.4.6\ntensorflow[and-cuda]==2.21.0\n")
+    assert doctor.pins(file) == [("numpy", "2.4.6"), ("tensorflow", "2.21.0")]
+    assert doctor.pins(tmp_path / "absent.txt") == []
+
+
+def test_a_missing_package_comes_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "requirements.txt").write_text("no-such-package==1.0\nnumpy==0.1\n")
+    monkeypatch.setattr(workspace, "REPOSITORY", tmp_path)
+    assert _found("no-such-package") == Finding(
+        "no-such-package", "missing", "not installed", "Run 'pip install no-such-package==1.0'."
+    )
+    other = _found("numpy")
+    assert other.state == "optional"
+    assert "tested with 0.1" in other.found
+
+
+def test_the_workspace_is_the_one_in_use(workspace_folder: Path) -> None:
+    found = _found("Workspace")
+    assert found.state == "ok"
+    assert str(workspace_folder) in found.found
+
+
+def test_a_store_that_cannot_be_opened_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/such/folder/runs.db")
+    found = _found("Run store")
+    assert found.state == "missing"
+    assert "MLFLOW_TRACKING_URI" in found.mend
+
+
+def test_the_device_is_named_in_words() -> None:
+    found = _found("Device")
+    assert found.state in ("ok", "optional")
+    assert len(found.found) > 3

@@ -1,0 +1,297 @@
+"""Figures carry the right points, in the right colours and line styles, for both themes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cxr_core import figures
+
+CLASSES = ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")
+
+
+def traces(figure):
+    return {trace.name: trace for trace in figure.data}
+
+
+def metric_rows(**values):
+    """A table as the run store gives it: values of each metric at steps 1, 2, ..."""
+    return pd.DataFrame(
+        [
+            (metric, step, value)
+            for metric, row in values.items()
+            for step, value in enumerate(row, start=1)
+        ],
+        columns=["metric", "step", "value"],
+    )
+
+
+@pytest.fixture
+def history():
+    return metric_rows(
+        train_loss=[0.9, 0.6, 0.4],
+        val_loss=[0.8, 0.5, 0.7],
+        train_auroc=[0.7, 0.8, 0.9],
+        val_auroc=[0.7, 0.75, 0.8],
+        learning_rate=[1e-3, 1e-3, 5e-4],
+        batch_loss=np.linspace(1, 0.4, 30),
+    )
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=200)
+    scores = rng.random((200, 3)) + np.eye(3)[labels]
+    return labels, scores / scores.sum(axis=1, keepdims=True)
+
+
+def every_figure(history, predictions):
+    labels, table = predictions
+    frame = pd.DataFrame({"split": ["train", "val"], "label": ["NORMAL", "PNEUMONIA"]})
+    bins = pd.DataFrame({"low": [0], "high": [1], "forecast": [0.5], "observed": [0.4], "n": [9]})
+    return {
+        "balance": figures.balance(frame),
+        "curves": figures.curves(history, 10, "loss"),
+        "learning_rate": figures.learning_rate(history),
+        "confusion": figures.confusion([[3, 1], [0, 4]], CLASSES[:2]),
+        "roc": figures.roc(labels, table, CLASSES, 0.5),
+        "probability_bars": figures.probability_bars({"NORMAL": 0.1, "PNEUMONIA": 0.9}, 0.4),
+        "sparkline": figures.sparkline([0.7, 0.8]),
+        "score_histogram": figures.score_histogram(labels, table, CLASSES, 0.5),
+        "reliability": figures.reliability({"After": bins}),
+        "gray_levels": figures.gray_levels(np.zeros((4, 4), np.uint8)),
+    }
+
+
+def test_every_figure_lets_the_page_show_through_and_keeps_its_place(history, predictions):
+    for name, figure in every_figure(history, predictions).items():
+        layout = figure.layout
+        assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0, 0, 0, 0)", name
+        assert layout.uirevision == "kept", name
+        assert layout.height, name
+        assert layout.font.color is None, name
+        assert layout.margin.l <= 12, name
+        json.loads(figure.to_json())
+
+
+def test_a_live_figure_keeps_its_height_as_points_come(history):
+    first = history[history["step"] == 1]
+    assert (
+        figures.curves(first, 10, "loss").layout.height
+        == figures.curves(history, 10, "loss").layout.height
+    )
+
+
+def test_known_classes_keep_their_colours_in_any_company():
+    for classes in (CLASSES, CLASSES[::-1], ("NORMAL", "EFFUSION", "PNEUMONIA")):
+        assert figures.class_colour("PNEUMONIA", classes) == "#E69F00"
+    assert figures.class_colour("NORMAL", CLASSES) == "#56B4E9"
+    assert figures.class_colour("TUBERCULOSIS", CLASSES) == "#CC79A7"
+
+
+def test_other_classes_get_colours_of_their_own():
+    classes = ("HEALTHY", "COVID", "EFFUSION", "PNEUMONIA", "ZOSTER")
+    colours = [figures.class_colour(label, classes) for label in classes]
+    assert colours[0] == "#56B4E9"
+    assert len(set(colours)) == len(classes)
+
+
+def test_balance_counts_films_by_part_and_class():
+    rows = {("train", "NORMAL"): 3, ("train", "PNEUMONIA"): 5, ("test", "PNEUMONIA"): 2}
+    frame = pd.DataFrame(
+        [(split, label) for (split, label), films in rows.items() for _ in range(films)],
+        columns=["split", "label"],
+    )
+    figure = figures.balance(frame.sample(frac=1, random_state=0))
+    normal, pneumonia = figure.data
+    assert (normal.name, pneumonia.name) == ("NORMAL", "PNEUMONIA")
+    assert list(normal.x) == ["Train", "Test"]
+    assert list(normal.y) == [3, 0]
+    assert list(pneumonia.y) == [5, 2]
+    assert list(pneumonia.text) == ["5", "2"]
+    assert normal.marker.color == "#56B4E9"
+    assert list(normal.customdata) == pytest.approx([3 / 8, 0])
+
+
+def test_balance_puts_the_normal_class_first_and_names_films_without_a_part():
+    frame = pd.DataFrame({"split": ["", ""], "label": ["EFFUSION", "NEGATIVE"]})
+    figure = figures.balance(frame)
+    assert [trace.name for trace in figure.data] == ["NEGATIVE", "EFFUSION"]
+    assert list(figure.data[0].x) == ["No part yet"]
+
+
+def test_curves_tell_train_from_validation_by_style(history):
+    drawn = traces(figures.curves(history, 10, "loss"))
+    assert drawn["Train"].line.dash == "solid"
+    assert drawn["Train"].mode == "lines"
+    assert drawn["Validation"].line.dash == "dash"
+    assert "markers" in drawn["Validation"].mode
+    assert list(drawn["Train"].x) == [1, 2, 3]
+    assert list(drawn["Validation"].y) == [0.8, 0.5, 0.7]
+
+
+def test_batches_are_dim_points_under_the_lines_at_their_part_of_the_epoch(history):
+    figure = figures.curves(history, 10, "loss")
+    batches = figure.data[0]
+    assert batches.name == "Batch"
+    assert batches.mode == "markers"
+    assert batches.marker.opacity < 0.5
+    np.testing.assert_allclose(batches.x, np.arange(1, 31) / 10)
+
+
+def test_the_best_epoch_is_that_of_the_monitored_metric_on_every_chart(history):
+    for metric, value in (("loss", 0.5), ("auroc", 0.75)):
+        ring = traces(figures.curves(history, 10, metric))["Best epoch 2"]
+        assert (ring.x[0], ring.y[0]) == (2, value)
+    ring = traces(figures.curves(history, 10, "loss", monitor="val_auroc"))["Best epoch 3"]
+    assert ring.y[0] == 0.7
+
+
+def test_the_first_epoch_is_visible_before_there_is_a_line(history):
+    drawn = traces(figures.curves(history[history["step"] == 1], 10, "loss"))
+    assert drawn["Train"].mode == "lines+markers"
+
+
+def test_curves_without_a_point_yet_are_an_empty_chart():
+    empty = pd.DataFrame(columns=["metric", "step", "value"])
+    assert not figures.curves(empty, 0, "loss").data
+    assert list(figures.learning_rate(empty).data[0].x) == []
+
+
+def test_a_wild_batch_or_a_diverged_loss_does_not_flatten_the_curves(history):
+    wild = metric_rows(batch_loss=[1.0] * 98 + [500.0, np.nan, np.inf], train_loss=[0.9, np.nan])
+    figure = figures.curves(wild, 10, "loss")
+    assert figure.layout.yaxis.range[1] < 2
+    assert list(traces(figure)["Train"].y) == [0.9]
+
+
+def test_long_series_are_thinned_with_both_ends_kept():
+    figure = figures.curves(metric_rows(batch_loss=np.linspace(2, 1, 50_000)), 100, "loss")
+    batches = traces(figure)["Batch"]
+    assert len(batches.x) == figures.MOST_POINTS
+    assert batches.x[0] == 0.01
+    assert batches.x[-1] == 500
+    assert len(figure.to_json()) < 200_000
+
+
+def test_learning_rate_is_on_a_log_axis_with_room_around_a_constant(history):
+    figure = figures.learning_rate(history)
+    assert figure.layout.yaxis.type == "log"
+    assert list(figure.data[0].y) == [1e-3, 1e-3, 5e-4]
+    constant = figures.learning_rate(metric_rows(learning_rate=[1e-3, 1e-3]))
+    assert constant.layout.yaxis.range == pytest.approx((-3.5, -2.5))
+
+
+def test_confusion_shows_counts_and_row_shares_with_truth_downwards():
+    figure = figures.confusion([[90, 10], [5, 1195]], CLASSES[:2])
+    texts = {(note.y, note.x): note.text for note in figure.layout.annotations}
+    assert texts["NORMAL", "PNEUMONIA"] == "<b>10</b><br>10.0%"
+    assert texts["PNEUMONIA", "PNEUMONIA"] == "<b>1,195</b><br>99.6%"
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert figure.layout.yaxis.title.text == "true"
+
+
+def test_confusion_of_an_absent_class_claims_no_share():
+    figure = figures.confusion([[0, 0], [1, 3]], CLASSES[:2])
+    assert [note.text for note in figure.layout.annotations][:2] == ["<b>0</b><br>–"] * 2
+
+
+def test_roc_of_two_classes_names_area_interval_and_operating_point():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    finding = np.array([0.1, 0.4, 0.4, 0.4, 0.8, 0.9])
+    table = np.column_stack([1 - finding, finding])
+    figure = figures.roc(labels, table, CLASSES[:2], 0.5, {"PNEUMONIA": [0.5, 1.0]})
+    area = roc_auc_score(labels, finding)
+    curve = traces(figure)[f"PNEUMONIA: AUROC {area:.3f} (0.500–1.000)"]
+    assert curve.line.color == "#E69F00"
+    np.testing.assert_allclose(curve.x, [0, 0, 0, 2 / 3, 1])
+    np.testing.assert_allclose(curve.y, [0, 1 / 3, 2 / 3, 1, 1])
+    point = traces(figure)["Threshold 50.0%"]
+    assert (point.x[0], point.y[0]) == pytest.approx((0, 2 / 3))
+
+
+def test_roc_of_more_classes_puts_the_operating_point_on_any_finding(predictions):
+    labels, table = predictions
+    figure = figures.roc(labels, table, CLASSES, 0.6)
+    areas = {
+        "PNEUMONIA": roc_auc_score(labels == 1, table[:, 1]),
+        "TUBERCULOSIS": roc_auc_score(labels == 2, table[:, 2]),
+        "Any finding": roc_auc_score(labels > 0, 1 - table[:, 0]),
+    }
+    drawn = traces(figure)
+    assert {f"{label}: AUROC {area:.3f}" for label, area in areas.items()} <= set(drawn)
+    assert drawn[f"Any finding: AUROC {areas['Any finding']:.3f}"].line.dash == "dash"
+    point = drawn["Threshold 60.0%"]
+    called = 1 - table[:, 0] >= 0.6
+    assert point.y[0] == pytest.approx(called[labels > 0].mean())
+    assert point.x[0] == pytest.approx(called[labels == 0].mean())
+
+
+def test_roc_without_both_kinds_of_films_draws_no_curve():
+    figure = figures.roc([1, 1], [[0.4, 0.6], [0.1, 0.9]], CLASSES[:2], 0.5)
+    assert [trace.name for trace in figure.data] == ["Chance"]
+
+
+def test_probability_bars_mark_the_threshold_on_the_findings_bar():
+    bars, mark = figures.probability_bars({"NORMAL": 0.13, "PNEUMONIA": 0.87}, 0.62).data
+    assert list(bars.y) == ["NORMAL", "PNEUMONIA"]
+    assert list(bars.text) == ["13.0%", "87.0%"]
+    assert list(bars.marker.color) == ["#56B4E9", "#E69F00"]
+    assert mark.name == "Threshold 62.0%"
+    assert list(mark.x) == [0.62, 0.62]
+    assert min(mark.y) < 1 < max(mark.y)
+
+
+def test_probability_bars_of_more_classes_mark_the_threshold_on_any_finding():
+    probabilities = dict(zip(CLASSES, (0.3, 0.5, 0.2), strict=True))
+    bars, mark = figures.probability_bars(probabilities, 0.4).data
+    assert list(bars.y) == ["Any finding", *CLASSES]
+    assert bars.x[0] == pytest.approx(0.7)
+    assert min(mark.y) < 0 < max(mark.y)
+
+
+def test_sparkline_has_no_axes_and_marks_the_last_value():
+    figure = figures.sparkline([0.6, 0.8, 0.7])
+    line, last = figure.data
+    assert list(line.y) == [0.6, 0.8, 0.7]
+    assert (last.x[0], last.y[0]) == (3, 0.7)
+    assert not figure.layout.xaxis.visible
+    assert len(figures.sparkline([]).data[0].x) == 0
+
+
+def test_score_histogram_shares_add_up_within_each_class(predictions):
+    labels, table = predictions
+    figure = figures.score_histogram(labels, table, CLASSES, 0.5)
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert len(bars) == 3
+    for number, (bar, label) in enumerate(zip(bars, CLASSES, strict=True)):
+        films = (labels == number).sum()
+        assert bar.name == f"{label} ({films:,} films)"
+        assert sum(bar.y) == pytest.approx(1)
+        assert sum(row[0] for row in bar.customdata) == films
+        assert bar.marker.color == figures.class_colour(label, CLASSES)
+
+
+def test_reliability_draws_the_last_table_strongest():
+    before = pd.DataFrame(
+        {"low": [0, 0.5], "high": [0.5, 1], "forecast": [0.2, 0.9], "observed": [0.3, 0.7], "n": 9}
+    )
+    figure = figures.reliability({"Before": before, "After": before.assign(forecast=[0.3, 0.7])})
+    drawn = traces(figure)
+    assert list(drawn["Perfect"].x) == [0, 1]
+    assert list(drawn["After"].x) == [0.3, 0.7]
+    assert list(drawn["Before"].y) == [0.3, 0.7]
+    assert drawn["After"].line.width > drawn["Before"].line.width
+    assert drawn["Before"].line.dash != drawn["After"].line.dash
+
+
+def test_gray_levels_are_shares_of_the_pixels():
+    pixels = np.array([[0, 1, 2, 3], [255, 255, 254, 128]], np.uint8)
+    bars = figures.gray_levels(pixels).data[0]
+    assert bars.y[0] == 0.5
+    assert bars.y[-1] == pytest.approx(3 / 8)
+    assert sum(bars.y) == pytest.approx(1)
+    assert list(bars.customdata[-1]) == [252, 255]
