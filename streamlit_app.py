@@ -25,7 +25,9 @@ page = st.navigation(
 )
 
 if accepted:
-    page.run()
-    notices.footer()
+    try:
+        page.run()
+    finally:  # also under a page that ends early
+        notices.footer()
 else:
     notices.ask()

@@ -27,7 +27,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.errors import CxrError, DatasetError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+LOG_WIDTH = 200  # characters; a table in a file need not fit a terminal
 
 # What `evaluate` prints for people; the JSON has it all.
 HEADLINES = ("auc", "accuracy", "sensitivity", "specificity", "ece", "brier")
@@ -84,8 +85,9 @@ class Part(StrEnum):
 
 @app.callback()
 def _main() -> None:
-    # TensorFlow reports every processor feature otherwise.
+    # What these libraries report of themselves, such as every processor feature, helps nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 @data_app.command("phantom")
@@ -251,7 +253,16 @@ def runs(as_json: AsJson = False) -> None:
     if not records:
         _say("There are no runs yet. Start one: python -m cxr_core train plain_cnn")
         return
-    table = Table("Run", "Name", "Status", "Data", "Network", "Test AUROC", "Started", "Minutes")
+    table = Table(
+        Column("Run", no_wrap=True),
+        "Name",
+        "Status",
+        "Data",
+        "Network",
+        "Test AUROC",
+        "Started",
+        "Minutes",
+    )
     for record in records:
         values = _run_values(record)
         table.add_row(
@@ -409,7 +420,10 @@ def _number(value: float | None) -> str:
 
 def _say(text: str | Table) -> None:
     """Tell people something, on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=isinstance(text, str)).print(text)
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    console.print(text, soft_wrap=isinstance(text, str))
 
 
 def _print_json(values: Any) -> None:

@@ -15,11 +15,11 @@ except CxrError as error:
     st.stop()
 
 st.title(overview.headline(catalog, runs), anchor=False)
-overview.doors()
-left, right = st.columns([1.6, 1], gap="large")
-with left:
-    overview.model()
+grid = st.grid(3, min_column_width=240)
+overview.doors(grid)
+overview.run(runs, grid)
+with grid.cell(column_span=2):
     overview.data(catalog)
-    overview.run(runs)
-with right:
-    overview.path(catalog, runs)
+with grid.cell():
+    overview.path(runs)
+    overview.model()

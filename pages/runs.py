@@ -23,9 +23,8 @@ if not runs:
     )
     st.stop()
 
-selected = run_views.table(runs, key="runs_table")
-if selected:
-    st.query_params["run"] = selected
 asked = st.query_params.get("run")
 run = next((run for run in runs if run.run_id == asked), runs[0])
-run_views.opened(run)
+run = run_views.table(runs, opened=run, key="runs_table")
+st.query_params["run"] = run.run_id
+run_views.details(run)

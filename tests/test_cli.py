@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.cli import app
+from cxr_core.training import jobs
+from cxr_core.training.tracking import RunRecord, RunStore, Status
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -213,15 +215,39 @@ def test_from_training_to_prediction(phantoms: Path, film: Path) -> None:
     assert predicted["accepted"] is True
 
 
-@pytest.mark.slow
-def test_a_run_that_fails_ends_with_status_1_and_its_reason(tmp_path: Path) -> None:
-    for label in ("NORMAL", "PNEUMONIA"):
-        (tmp_path / "set" / label).mkdir(parents=True)
-        (tmp_path / "set" / label / "broken.png").write_text("no picture")
-    result = run("train", "plain_cnn", "--data", tmp_path / "set", "--json")
-    assert result.exit_code == 1, result.stderr
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queue runs without starting a process for them."""
+    monkeypatch.setattr(jobs.LocalLauncher, "start", lambda self, run_id: None)
+
+
+def test_a_run_that_fails_ends_with_status_1_and_its_reason(
+    phantoms: Path, no_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run_id: str, store: RunStore, on_change: object) -> RunRecord:
+        store.set_status(run_id, Status.FAILED, "The disk [sda] is full.")
+        return store.get(run_id)
+
+    monkeypatch.setattr(jobs, "wait", fail)
+    result = run("train", "plain_cnn", "--data", phantoms, "--json")
+    assert result.exit_code == 1
     answer = json.loads(result.stdout)
-    assert answer["status"] == "failed"
-    assert answer["bundle"] is None
-    assert answer["reason"]
-    assert answer["reason"].split()[0] in result.stderr
+    assert (answer["status"], answer["bundle"], answer["epochs"]) == ("failed", None, 0)
+    assert answer["reason"] == "The disk [sda] is full."
+    assert "The disk [sda] is full." in result.stderr
+    assert "The disk [sda] is full." in run("runs").stderr
+
+
+def test_an_interrupt_cancels_the_run(
+    phantoms: Path, no_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(run_id: str, store: RunStore, on_change: object = None) -> RunRecord:
+        if store.get(run_id).request != "cancel":
+            raise KeyboardInterrupt
+        store.set_status(run_id, Status.CANCELLED)
+        return store.get(run_id)
+
+    monkeypatch.setattr(jobs, "wait", wait)
+    result = run("train", "plain_cnn", "--data", phantoms, "--json")
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["status"] == "cancelled"

@@ -38,8 +38,11 @@ def test_the_workspace_is_the_one_in_use(workspace_folder: Path) -> None:
     assert str(workspace_folder) in found.found
 
 
-def test_a_store_that_cannot_be_opened_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/such/folder/runs.db")
+def test_a_store_that_cannot_be_opened_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/runs.db")
     found = _found("Run store")
     assert found.state == "missing"
     assert "MLFLOW_TRACKING_URI" in found.mend

@@ -229,7 +229,7 @@ def _from_folders(root: Path) -> tuple[str, pd.DataFrame]:
     if any(split):
         present = [part for part in ("train", "val", "test") if part in split]
         layout = f"{_words(present)} folder{'s' * (len(present) > 1)}, a folder a class"
-        return layout + (f" ({beside:,} films beside them left out)" if beside else ""), films
+        return layout + (f"; films beside them, left out: {beside:,}" if beside else ""), films
     return ("a folder a class" if any(label) else "films without labels"), films
 
 

@@ -36,7 +36,7 @@ CITATION = "Synthetic chest radiographs drawn by CXR Studio (cxr_core.data.phant
 COLUMNS = ("path", "label", "split", "patient_id", "mask", "synthetic")
 
 SIDES = (-1, 1)  # the patient's right (image left), the patient's left (image right)
-SHORT_SIDE, LONG_SIDE = 256, 360  # px, of the films
+SIZES = (256, 360)  # px, the shortest and the longest side of a film
 PARTS = {"val": 0.15, "test": 0.15}  # share of each class's films; the rest is train
 FILMS_A_PATIENT = (1, 1, 1, 1, 2, 2, 3)  # drawn from with equal chances
 LEAST_IMAGES = 3 * len(CLASSES)  # one film a class and part
@@ -223,7 +223,7 @@ def _sample_tree(side: int, rng: Generator) -> tuple[Branches, ...]:
 def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
     """One to three ill-defined patches, more often in the middle and lower zones."""
     patches: list[Blob] = []
-    for _ in range(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])):
+    for _ in range(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])):
         size = rng.uniform(0.2, 0.34)
         x, y = _place(anatomy, int(rng.choice(SIDES)), rng.beta(3.2, 1.6), rng.beta(1.6, 1.6))
         patches += [
@@ -233,7 +233,7 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
                 width=size * rng.uniform(0.55, 1.0),
                 height=size * rng.uniform(0.55, 1.0),
                 tilt=rng.uniform(0, np.pi),
-                density=rng.uniform(0.22, 0.45),
+                density=rng.uniform(0.3, 0.5),
             )
             for _ in range(4)
         ]
@@ -243,7 +243,7 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
 def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
     """Clusters of small nodules in one or both upper zones, mostly around ring-shaped cavities."""
     first = int(rng.choice(SIDES))
-    sides = SIDES if rng.random() < 0.4 else (first,)
+    sides = SIDES if rng.random() < 0.6 else (first,)
     hazes: list[Blob] = []
     nodules: list[Nodule] = []
     cavities: list[Cavity] = []
@@ -252,13 +252,13 @@ def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
         hazes.append(
             Blob(x, y, rng.uniform(0.16, 0.28), rng.uniform(0.16, 0.26), 0.0, rng.uniform(0.1, 0.3))
         )
-        for _ in range(rng.integers(9, 20)):
+        for _ in range(rng.integers(18, 34)):
             nodules.append(
                 Nodule(
-                    x + rng.normal(0, 0.15),
-                    y + rng.normal(0, 0.15),
-                    radius=rng.uniform(0.018, 0.042),
-                    density=rng.uniform(0.3, 0.6),
+                    x + rng.normal(0, 0.17),
+                    y + rng.normal(0, 0.17),
+                    radius=rng.uniform(0.02, 0.042),
+                    density=rng.uniform(0.45, 0.75),
                 )
             )
         for _ in range(rng.choice([0, 1, 2], p=[0.15, 0.6, 0.25])):
@@ -280,14 +280,14 @@ def _sample_cavity(centre: tuple[float, float], rng: Generator) -> Cavity:
             for order in (2, 3, 5)
         ]
         outlines.append(centre + direction * (size * (1 + sum(waves)))[:, None])
-    return Cavity(outlines[0], outlines[1], rng.uniform(0.35, 0.65))
+    return Cavity(outlines[0], outlines[1], rng.uniform(0.5, 0.75))
 
 
 def _raggedness(rng: Generator) -> Array:
     """Draw coarse and fine noise over the square from -1.5 to 1.5, mean 0, standard deviation 1."""
-    coarse = cv2.resize(rng.standard_normal((14, 14)), (128, 128), interpolation=cv2.INTER_CUBIC)
-    fine = cv2.resize(rng.standard_normal((44, 44)), (128, 128), interpolation=cv2.INTER_CUBIC)
-    noise = coarse + 0.6 * fine
+    coarse = cv2.resize(rng.standard_normal((14, 14)), (192, 192), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(rng.standard_normal((64, 64)), (192, 192), interpolation=cv2.INTER_CUBIC)
+    noise = coarse + 1.0 * fine
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
@@ -401,7 +401,7 @@ class Layers:
         dense = density * (1 - 0.4 * self.bronchi)
         air = self.air * (1 - dense)
         ribs = self.ribs * (0.35 + 0.65 * air)  # scatter washes them out where the tissue is thick
-        return self.tissue - 0.66 * air + 0.17 * self.vessels * air + ribs + self.bones
+        return self.tissue - 0.66 * air + 0.13 * self.vessels * air + ribs + self.bones
 
 
 def draw(label: str, rng: Generator, *, size: tuple[int, int] | None = None) -> Phantom:
@@ -422,12 +422,10 @@ def draw(label: str, rng: Generator, *, size: tuple[int, int] | None = None) -> 
 def expose(patient: Patient, rng: Generator, *, size: tuple[int, int] | None = None) -> Phantom:
     """Take a film of a patient: pose, exposure, noise and film size are new each time.
 
-    ``size`` is (height, width) in px; None draws one between :data:`SHORT_SIDE` and
-    :data:`LONG_SIDE`.
+    ``size`` is (height, width) in px; None draws one within :data:`SIZES`.
     """
     if size is None:
-        short, long = np.sort(rng.integers(SHORT_SIDE, LONG_SIDE + 1, 2))
-        size = (int(long), int(short)) if rng.random() < 0.6 else (int(short), int(long))
+        size = _sample_size(rng)
     view = _sample_view(size, rng)
     layers = _lay(patient.anatomy, view, rng)
     healthy = layers.attenuation(np.zeros(size, np.float32))
@@ -435,6 +433,14 @@ def expose(patient: Patient, rng: Generator, *, size: tuple[int, int] | None = N
     film = layers.attenuation(density) if density.any() else healthy
     pixels = _develop(film, healthy, view, rng)
     return Phantom(pixels, (density > 0.15) & layers.lungs, layers.lungs, patient.label)
+
+
+def _sample_size(rng: Generator) -> tuple[int, int]:
+    """Draw (height, width) in px, both within :data:`SIZES`, one up to a fifth longer."""
+    aspect = float(np.exp(rng.uniform(-0.18, 0.18)))
+    length = rng.uniform(SIZES[0], SIZES[1]) / max(aspect, 1 / aspect) ** 0.5
+    height, width = np.clip([length / aspect**0.5, length * aspect**0.5], *SIZES)
+    return round(float(height)), round(float(width))
 
 
 def _lay(anatomy: Anatomy, view: View, rng: Generator) -> Layers:
@@ -451,7 +457,7 @@ def _lay(anatomy: Anatomy, view: View, rng: Generator) -> Layers:
     tissue = body + _soft_shadows(anatomy, view, heart) + 0.012 * body * _grain(view.shape, 30, rng)
     solid = np.minimum(1, 2 * body)
     return Layers(
-        tissue=tissue + 0.022 * air * grain,
+        tissue=tissue + 0.012 * air * grain,
         air=air,
         vessels=vessels,
         bronchi=bronchi,
@@ -596,7 +602,7 @@ def _ribs(anatomy: Anatomy, view: View) -> Array:
     back = _tubes(view, np.array(both[0] + both[1]), anatomy.rib_width, 1.0)
     fronts = np.array([front * (s, 1) for s in SIDES for _, front in courses[:7]])
     front = _tubes(view, fronts, 1.15 * anatomy.rib_width, 0.6)
-    return view.blur(0.16 * back + 0.15 * front, 0.006)
+    return view.blur(0.11 * back + 0.1 * front, 0.008)
 
 
 def _rib(anatomy: Anatomy, number: int) -> tuple[Points, Points]:
@@ -722,8 +728,8 @@ def _density(findings: Findings, view: View) -> Array:
     )
     air = np.ones(view.shape, np.float32)
     for patch in findings.consolidations + findings.hazes:
-        bulk = _bulge(patch, view) * (1 + 0.3 * ragged)
-        air *= 1 - patch.density / (1 + np.exp((0.45 - bulk) / 0.13))
+        bulk = _bulge(patch, view) * (1 + 0.4 * ragged)
+        air *= 1 - patch.density / (1 + np.exp((0.45 - bulk) / 0.1))
     foci = np.zeros(view.shape, np.uint8)
     for nodule in findings.nodules:
         view.dot(foci, (nodule.x, nodule.y), nodule.radius, nodule.density)
@@ -758,27 +764,25 @@ def _develop(
     than lesions add.
     """
     noise = cv2.GaussianBlur(rng.standard_normal(view.shape, np.float32), (0, 0), 0.6)
-    noise *= rng.uniform(0.01, 0.045) * (0.4 + healthy)
-    centre, softness = rng.uniform(0.5, 0.66), rng.uniform(0.18, 0.34)
+    noise *= rng.uniform(0.008, 0.02) * (0.4 + healthy)
+    centre, softness = rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.3)
     tone, reference = (
         1 / (1 + np.exp((centre - attenuation - noise) / softness))
         for attenuation in (film, healthy)
     )
     low, high = np.percentile(reference, [1, 99.5])
-    light = np.clip((tone - low) / (high - low), 0, 1) ** np.float32(rng.uniform(0.6, 1.5))
-    black, white = rng.uniform(0, 40), rng.uniform(185, 255)
-    pixels = np.round(black + (white - black) * light).astype(np.uint8)
-    if rng.random() < 0.7:
-        _mark(pixels, view, rng)
+    light = np.clip((tone - low) / (high - low), 0, 1) ** np.float32(rng.uniform(0.75, 1.3))
+    black, contrast = rng.uniform(0, 45), rng.uniform(180, 210)
+    pixels = np.round(black + contrast * light).astype(np.uint8)
+    _mark(pixels, rng)
     return pixels
 
 
-def _mark(pixels: NDArray[np.uint8], view: View, rng: Generator) -> None:
-    """Lay a lead letter on an upper corner: R on the image's left or L on its right."""
-    height, width = view.shape
-    letter, x = ("R", 0.04) if rng.random() < 0.6 else ("L", 0.91)
-    place = (round(width * (x + rng.uniform(0, 0.02))), round(height * rng.uniform(0.07, 0.14)))
-    cv2.putText(pixels, letter, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 245, 1, cv2.LINE_AA)
+def _mark(pixels: NDArray[np.uint8], rng: Generator) -> None:
+    """Lay a lead R on the upper corner beside the patient's right shoulder."""
+    height, width = pixels.shape
+    place = (round(width * rng.uniform(0.03, 0.06)), round(height * rng.uniform(0.07, 0.14)))
+    cv2.putText(pixels, "R", place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 225, 1, cv2.LINE_AA)
 
 
 # ---------------------------------------------------------------------------------- the data set

@@ -203,9 +203,10 @@ def _require_patients(labels: pd.Series, together: np.ndarray, least: int, purpo
     present = pd.Series(together).groupby(labels.to_numpy()).nunique()
     for label, number in present[present < least].items():
         raise DatasetError(
-            f"The class {label} has films of only {number} independent patient{'s' * (number != 1)}, "
-            f"but {least} are needed, {purpose}. (A film of an unknown patient counts as a patient; "
-            "identical films count once.) Add films of others, or leave the class out."
+            f"The class {label} has films of only {number} independent "
+            f"patient{'s' * (number != 1)}, but {least} are needed, {purpose}. (A film of an "
+            "unknown patient counts as a patient; identical films count once.) Add films of other "
+            "patients, or leave the class out."
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.config import IGNORE, settings
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
 from pydicom.uid import (
@@ -37,7 +38,8 @@ from cxr_core.images.radiograph import (
     refusal,
 )
 
-# pydicom reports oddities of files by quoting them; what matters of it is in our own sentences.
+# pydicom reports odd values by quoting them; what matters of it is said in this app's sentences.
+settings.reading_validation_mode = IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
@@ -102,10 +104,11 @@ def read(data: bytes, name: str) -> Radiograph:
     dataset = _parse(data, name)
     _check_film(dataset, name)
     _check_coding(dataset, name)
-    levels = _decode(dataset, name)
+    stored = _decode(dataset, name)
+    levels = as_levels(stored)
     notes: list[str] = []
     try:
-        table = _gray_table(dataset, count(levels), notes)
+        table = _gray_table(dataset, stored.dtype.kind == "i", count(levels), notes)
     except Exception:
         raise refusal(
             name, "has a damaged description of its gray scale (modality LUT)", EXPORT_AGAIN
@@ -243,7 +246,7 @@ def _check_coding(dataset: Dataset, name: str) -> None:
 
 
 def _decode(dataset: Dataset, name: str) -> np.ndarray:
-    """Return uint16 levels (height, width): the stored values, signed ones shifted by 32,768."""
+    """Return the stored values: (height, width), integers of 8 or 16 bits."""
     try:
         pixels = pixel_array(dataset)
     except Exception:  # each plug-in has its own kinds of error
@@ -252,19 +255,19 @@ def _decode(dataset: Dataset, name: str) -> np.ndarray:
         ) from None
     if pixels.shape != (dataset.Rows, dataset.Columns) or pixels.dtype.itemsize > 2:
         raise refusal(name, "is damaged: its picture does not fit its header", EXPORT_AGAIN)
-    return as_levels(pixels)
+    return pixels
 
 
-def _gray_table(dataset: Dataset, counts: np.ndarray, notes: list[str]) -> np.ndarray:
+def _gray_table(dataset: Dataset, signed: bool, counts: np.ndarray, notes: list[str]) -> np.ndarray:
     """Return uint8 (65536,): the gray of every level, by modality, window and photometry."""
-    signed = bool(dataset.get("PixelRepresentation"))
+    _mend(dataset)
     stored = np.arange(LEVELS) - (LEVELS // 2 if signed else 0)
     padding = _padding(dataset, stored)
     if padding.any() and counts[padding].any():
         notes.append("Padding around the picture is shown as black.")
         counts = np.where(padding, 0, counts) if counts[~padding].any() else counts
 
-    values = apply_modality_lut(stored, _with_deep_tables(dataset))
+    values = apply_modality_lut(stored, dataset)
     if not np.isfinite(values).all():
         raise ValueError("the modality LUT leads to infinite values")
     if not np.array_equal(values, stored):
@@ -316,17 +319,17 @@ def _windowed(
     return table
 
 
-def _with_deep_tables(dataset: Dataset) -> Dataset:
-    """Declare every LUT's entries as 16 bit, which holds any depth.
-
-    pydicom looks tables up in the declared depth, so that an 8-bit table of more than 256
-    entries is misread, and other depths than 8 and 16 are refused.
-    """
+def _mend(dataset: Dataset) -> None:
+    """Change what pydicom stumbles over in descriptions of the gray scale that are in use."""
+    if dataset.get("RescaleSlope") is None or dataset.get("RescaleIntercept") is None:
+        for keyword in {"RescaleSlope", "RescaleIntercept"} & set(dataset.dir("Rescale")):
+            del dataset[keyword]  # there, but empty
+    # pydicom looks tables up in the depth they declare: an 8-bit table of more than 256 entries
+    # is misread, a 12-bit one refused. Declared as 16 bit, every table comes out right.
     for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
         for item in dataset.get(keyword) or []:
             entries, first, _ = item.LUTDescriptor
             item.LUTDescriptor = [entries, first, 16]
-    return dataset
 
 
 def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:

@@ -155,17 +155,22 @@ def _is_whole(data: bytes, kind: str, header: _Header) -> bool:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk up to IEND is there with the right checksum (PNG 3rd edition, 5.3)."""
+    """Whether every chunk up to IEND is there, and those that hold the picture are unharmed.
+
+    Decoders warn of a wrong checksum and go on (PNG 3rd edition, 5.3 and 13.2). In ancillary
+    chunks (first letter in lower case, 5.4) damage is harmless.
+    """
     whole = memoryview(data)
     at = 8
     while at + 12 <= len(whole):
-        length = int.from_bytes(whole[at : at + 4])
-        end = at + 12 + length
-        if end > len(whole) or zlib.crc32(whole[at + 4 : end - 4]) != int.from_bytes(
-            whole[end - 4 : end]
-        ):
+        end = at + 12 + int.from_bytes(whole[at : at + 4])
+        if end > len(whole):
             return False
-        if bytes(whole[at + 4 : at + 8]) == b"IEND":
+        kind, checksum = bytes(whole[at + 4 : at + 8]), int.from_bytes(whole[end - 4 : end])
+        ancillary = bool(kind[0] & 0x20)
+        if not ancillary and zlib.crc32(whole[at + 4 : end - 4]) != checksum:
+            return False
+        if kind == b"IEND":
             return True
         at = end
     return False

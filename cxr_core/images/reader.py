@@ -53,15 +53,15 @@ def read(source: Path | bytes, name: str = "") -> Radiograph:
     Raises:
         UnreadableImageError: the file is no film this app can show; the text says why.
     """
+    shown = PurePath(name) if name or isinstance(source, bytes) else source
+    name = shown.name or "The file"
     if isinstance(source, bytes):
-        name = PurePath(name).name or "The file"
         data = source
         _check_bytes(name, len(data))
     else:
-        name = PurePath(name).name or source.name
         data = _load(source, name)
     kind = _recognise(data)
-    expected = _FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
+    expected = _FORMAT_OF_SUFFIX.get(shown.suffix.lower())
     if kind is None:
         content = _foreign(data)
         if expected == "DICOM" and content is None:

@@ -275,15 +275,17 @@ def read_films(config: RunConfig, run: RunWriter) -> FilmSet:
 def _provenance(catalog: Catalog, split: pd.DataFrame, classes: tuple[str, ...]) -> bundle.DataInfo:
     counts = pd.crosstab(split["split"], split["label"])
     patients = split["patient_id"]
-    known = bool(len(patients)) and bool(patients.fillna("").ne("").all())
-    return bundle.DataInfo(
-        **sources.provenance(catalog),
-        fingerprint=catalog.fingerprint,
-        counts={
-            str(side): {label: int(row.get(label, 0)) for label in classes}
-            for side, row in counts.iterrows()
-        },
-        patients=int(patients.nunique()) if known else None,
+    known = bool(patients.ne("").all())
+    return bundle.DataInfo.model_validate(
+        {
+            **sources.provenance(catalog),
+            "fingerprint": catalog.fingerprint,
+            "counts": {
+                side: {label: int(row.get(label, 0)) for label in classes}
+                for side, row in counts.iterrows()
+            },
+            "patients": int(patients.nunique()) if known else None,
+        }
     )
 
 
@@ -437,6 +439,7 @@ def fit(model: keras.Model, films: FilmSet, config: RunConfig, run: RunWriter) -
         training.dataset(settings.epochs),
         epochs=settings.epochs,
         steps_per_epoch=training.steps_per_epoch,
+        shuffle=False,  # the batches are shuffled already
         callbacks=callbacks,
         verbose=0,
     )

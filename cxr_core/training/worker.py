@@ -103,7 +103,8 @@ def environment() -> str:
 
 
 def _train(run_id: str, store: RunStore) -> Status:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"})
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported
     from cxr_core.training.trainer import train
 
     with RunWriter(store, run_id) as run:

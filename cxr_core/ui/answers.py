@@ -123,12 +123,12 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
     assert film is not None
     st.caption(film.name)
     if not diagnosis.accepted:
-        st.subheader("Not judged", anchor=False)
+        st.header("Not judged", anchor=False)
         for reason in diagnosis.reasons:
             st.warning(reason, icon=":material/block:")
         st.markdown("A probability for such an image would mean nothing, so none is shown.")
     else:
-        st.subheader(sentence(diagnosis), anchor=False)
+        st.header(sentence(diagnosis), anchor=False)
         charts.show(
             figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
             key=f"bars:{reading.upload.digest}",
@@ -136,7 +136,7 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
         )
         st.caption(
             "Calibrated probability, for films like those the model learned from. The threshold "
-            f"was chosen on {info.threshold.chosen_on} films ({info.threshold.method})."
+            f"was chosen on {info.threshold.chosen_on} films by {info.threshold.method}."
         )
     facts = [f"{film.format}, {film.mode}, {film.width} × {film.height} px", *film.notes]
     facts += [f"{name}: {value}" for name, value in film.tags.items()]
@@ -150,7 +150,7 @@ def _signature(reading: Reading, info: BundleInfo) -> None:
     """Say whose answer it is and what it may not be used for: under every result."""
     with st.container(horizontal=True):
         if reading.upload.synthetic:
-            notices.synthetic_badge(True)
+            notices.synthetic_badge(True, "Synthetic film")
         if info.data.synthetic:
             st.badge("Model learned from synthetic films", icon=":material/draw:", color="gray")
     st.caption(f"{info.name}. {NOT_FOR_CLINICAL_USE}")

@@ -13,6 +13,7 @@ from cxr_core.ui import loaders, style, words
 Film = Mapping[Hashable, Any]  # a row of a catalog
 
 PAGE = 24  # films a page: what is drawn does not grow with the data set
+_THUMBNAIL, _LARGE = 240, 900  # px, longer side
 _PICKED = "film_picked"
 _NO_SPLIT = "none"
 
@@ -41,6 +42,22 @@ def gallery(catalog: Catalog) -> None:
     with side:
         rows = catalog.frame[catalog.frame["path"] == picked]
         detail(catalog, rows.iloc[0])
+
+
+def strip(catalog: Catalog, frame: pd.DataFrame, most: int = 12) -> None:
+    """Show a few films, the classes in turn."""
+    turn = frame.groupby("label").cumcount()
+    order = frame["label"].map({label: place for place, label in enumerate(catalog.classes)})
+    shown = frame.assign(turn=turn, order=order).nsmallest(most, ["turn", "order"])
+    with st.grid(6, min_column_width=90, gap="small"):
+        for film in shown.to_dict("records"):
+            data = loaders.thumbnail(
+                str(catalog.root / film["path"]), str(film["modified"]), _THUMBNAIL
+            )
+            if data is not None:
+                with st.container(gap=None, key=f"strip-{film['path']}"):
+                    st.image(data, width="stretch", alt=f"Film {film['path']}")
+                    st.caption(style.dot(film["label"], catalog.classes))
 
 
 def page(frame: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -74,7 +91,7 @@ def matching(
 def cell(catalog: Catalog, film: Film, *, caption: str, picked: bool = False) -> None:
     """Draw one film of a grid; a click on it picks it."""
     path = film["path"]
-    data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), 240)
+    data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), _THUMBNAIL)
     # The style sheet lays the button over the film and frames the picked one.
     with st.container(key=f"film{'-picked' if picked else ''}:{path}", gap=None):
         if data is None:
@@ -88,7 +105,7 @@ def cell(catalog: Catalog, film: Film, *, caption: str, picked: bool = False) ->
 def detail(catalog: Catalog, row: pd.Series) -> None:
     """Show one film large, what is known of it, and the patient's other films."""
     path = catalog.root / row["path"]
-    data = loaders.thumbnail(str(path), str(row["modified"]), 900)
+    data = loaders.thumbnail(str(path), str(row["modified"]), _LARGE)
     if data is None:
         st.error(f"{row['path']} cannot be read. {row['error']}", icon=":material/broken_image:")
     else:

@@ -49,6 +49,7 @@ def run_settings(
     start = base.flat()
     shown = [s for s in settings() if s.path not in set(leave_out)]
     main = [s for s in shown if s.level == "main" or s.path in choices]
+    main.sort(key=lambda s: s.path not in choices)  # what the numbers depend on comes first
     values = _rows(main, start, key, choices)
     rest = [s for s in shown if s not in main]
     with st.expander("More settings", icon=":material/tune:"):
@@ -75,7 +76,7 @@ def _rows(
     free = None
     for setting in members:
         options = choices.get(setting.path)
-        wide = options is not None or (setting.type is str and not setting.choices)
+        wide = setting.type is str and not setting.choices and options is None
         if wide or free is None:
             left, right = (st.container(), None) if wide else st.columns(2)
             place, free = left, right

@@ -74,7 +74,7 @@ def button(
     verb = "Queue" if before else "Train"
     name = config.name or recipe.replace("_", " ")
     time = estimate(config, films=_training_films(config, catalog), runs=runs)
-    about = f": about {words.duration(time)}" if time else ""
+    about = f": {words.estimate(time)}" if time else ""
     if before:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     if st.button(

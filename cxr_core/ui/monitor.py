@@ -1,5 +1,6 @@
 """A run as it trains: figures, curves, requests. All of it read from the run store."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ class Progress:
     images_per_second: float | None
     best: float | None  # highest validation AUROC
     best_epoch: int | None  # from 1
-    used: float  # seconds since the run was asked for
+    used: float | None  # seconds since the first step
     left: float | None  # seconds to the last epoch, if nothing stops it earlier
 
 
@@ -84,10 +85,10 @@ def progress(record: RunRecord, curves: pd.DataFrame) -> Progress:
     return Progress(
         epoch=min(done + 1, epochs) if active and batches else done or None,
         epochs=epochs,
-        images_per_second=record.metrics.get("images_per_second"),
+        images_per_second=record.metrics.get("images_per_second") or _early_rate(record, pace),
         best=None if best is None else float(best["value"]),
         best_epoch=None if best is None else int(best["step"]),
-        used=record.duration,
+        used=None if curves.empty else _used(record, curves),
         left=pace * max(0.0, epochs - max(part, done)) if active and pace else None,
     )
 
@@ -109,13 +110,21 @@ def curves_of(record: RunRecord, table: pd.DataFrame, key: str) -> None:
     """Draw the training curves: loss, AUROC, accuracy and learning rate."""
     steps = int(record.params.get("steps_per_epoch", 1))
     monitored = record.params.get("stop.monitor", "val_loss")
+    drawn = set(table["metric"])
     for row in (("loss", "auroc"), ("accuracy", "learning_rate")):
         for column, metric in zip(st.columns(2, gap="medium"), row, strict=True):
             with column:
-                charts.show(
+                figure = (
                     figures.learning_rate(table)
                     if metric == "learning_rate"
-                    else figures.curves(table, steps, metric, monitored),
+                    else figures.curves(table, steps, metric, monitored)
+                )
+                if record.status.active:  # the whole run's axis from the start: nothing moves
+                    figure.update_xaxes(range=[0, int(record.params["optimise.epochs"]) + 0.2])
+                if not drawn & {metric, f"val_{metric}", f"batch_{metric}"}:
+                    figure.update_yaxes(showticklabels=False, showgrid=False)
+                charts.show(
+                    figure,
                     key=f"{key}:{record.run_id}:{metric}",
                     alt=f"{metric.replace('_', ' ')} by epoch",
                 )
@@ -210,7 +219,7 @@ def _picture(run_id: str, live: bool) -> None:
 
 def _numbers(record: RunRecord, now: Progress) -> None:
     at = f"at epoch {now.best_epoch}" if now.best_epoch else None
-    left = None if now.left is None else f"about {words.duration(now.left)} left"
+    left = None if now.left is None else f"{words.estimate(now.left)} left"
     rate = now.images_per_second
     cells = st.columns(4, gap="medium")
     cells[0].metric("Epoch", f"{now.epoch or '–'} of {now.epochs}")
@@ -218,7 +227,11 @@ def _numbers(record: RunRecord, now: Progress) -> None:
         "Best validation AUROC", words.figure(now.best), at, delta_color="off", delta_arrow="off"
     )
     cells[2].metric(
-        "Time used", words.duration(now.used), left, delta_color="off", delta_arrow="off"
+        "Training time",
+        "–" if now.used is None else words.duration(now.used),
+        left,
+        delta_color="off",
+        delta_arrow="off",
     )
     cells[3].metric("Films a second", "–" if rate is None else f"{rate:.0f}")
     device = record.tags.get(TAG_DEVICE)
@@ -248,6 +261,17 @@ def _before_the_first_point(record: RunRecord) -> None:
 def _last_step(curves: pd.DataFrame, metric: str) -> int:
     steps = curves.loc[curves["metric"] == metric, "step"]
     return 0 if steps.empty else int(steps.max())
+
+
+def _used(record: RunRecord, curves: pd.DataFrame) -> float:
+    end = time.time() if record.status is Status.RUNNING else float(curves["time"].max())
+    return max(0.0, end - float(curves["time"].min()))
+
+
+def _early_rate(record: RunRecord, pace: float | None) -> float | None:
+    """Return films a second from the first batches, before an epoch is done."""
+    films = int(record.params.get("train_films", 0))
+    return films / pace if pace and films else None
 
 
 def _pace(curves: pd.DataFrame, steps: int) -> float | None:

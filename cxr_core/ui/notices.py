@@ -58,11 +58,11 @@ def footer() -> None:
     st.caption(f":material/science: {NOT_FOR_CLINICAL_USE}")
 
 
-def synthetic_badge(synthetic: bool) -> None:
+def synthetic_badge(synthetic: bool, text: str = "Synthetic films") -> None:
     """Mark films, models and figures that come from drawn, not real, X-rays."""
     if synthetic:
         st.badge(
-            "Synthetic films",
+            text,
             icon=":material/draw:",
             color="gray",
             help="Drawn by a program for teaching. No person was X-rayed, and a model trained on "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.elements.lib.grid_container import GridContainer
 
 from cxr_core import figures
 from cxr_core.data.catalog import Catalog
@@ -10,6 +11,7 @@ from cxr_core.training.tracking import RunRecord, Status
 from cxr_core.ui import (
     charts,
     datasets,
+    films,
     loaders,
     models,
     monitor,
@@ -24,19 +26,19 @@ _DOORS = (
         "pages/diagnose.py",
         ":material/radiology:",
         "Diagnose a film",
-        "Drop an X-ray and read a probability, its threshold and the evidence.",
+        "Drop an X-ray and read a probability, its threshold and the evidence for it.",
     ),
     (
         "pages/train.py",
         ":material/model_training:",
         "Train a model",
-        "Pick a recipe, press one button and watch the curves.",
+        "Pick a recipe, press one button and watch the curves as the network learns.",
     ),
     (
         "pages/dataset.py",
         ":material/photo_library:",
         "Look at data",
-        "Classes, parts and patients of a set, and every film in it.",
+        "The classes, parts and patients of a set, and every film in it.",
     ),
 )
 
@@ -44,57 +46,78 @@ _DOORS = (
 def headline(catalog: Catalog, runs: Sequence[RunRecord]) -> str:
     """Return what is here in one sentence."""
     done = sum(run.status.has_model for run in runs)
-    trained = f"{words.count(done, 'trained model')}" if done else "no model yet"
+    trained = words.count(done, "trained model") if done else "no model yet"
     return f"{words.count(len(datasets.labelled(catalog)), 'film')} to learn from, {trained}"
 
 
-def doors() -> None:
-    """Draw the three ways into the app."""
-    for column, (page, icon, title, text) in zip(st.columns(3), _DOORS, strict=True):
-        with column, st.container(border=True, height="stretch", key=f"door:{page}"):
-            st.page_link(page, label=f"**{title}**", icon=icon, width="stretch")
+def doors(grid: GridContainer) -> None:
+    """Draw the three ways into the app, a cell each."""
+    for page, icon, title, text in _DOORS:
+        name = page.removeprefix("pages/").removesuffix(".py")
+        with (
+            grid.cell(),
+            st.container(border=True, height="stretch", key=f"door-{name}", gap="xsmall"),
+        ):
+            st.page_link(page, label=title, icon=icon)
             st.caption(text)
 
 
 def model() -> None:
     """Say which model judges films, and what it is worth."""
-    st.subheader("Model in use", anchor=False)
-    ref = models.in_use()
-    if ref is None:
-        st.markdown("None yet. Train one: the built-in films are enough for a first.")
-        return
-    st.markdown(f"**{ref.label}**")
-    st.caption(models.worth(ref.info))
+    with st.container(border=True, height="stretch"):
+        st.subheader("Model in use", anchor=False)
+        ref = models.in_use()
+        if ref is None:
+            st.markdown("None yet. The built-in films are enough to train a first one.")
+            return
+        st.markdown(ref.label)
+        test = ref.info.metrics.get("test", {})
+        with st.container(horizontal=True, gap="large"):
+            for name, title in (("auc", "AUROC"), ("sensitivity", "Sensitivity")):
+                bounds = test.get("ci95", {}).get(name)
+                value = test.get(name)
+                share = name != "auc"
+                st.metric(
+                    title,
+                    words.percent(value) if share else words.figure(value),
+                    help=f"On {test.get('n', 0):,} test films; 95 % interval "
+                    f"{words.interval(bounds)}.",
+                    width="content",
+                )
+        st.caption(models.worth(ref.info))
 
 
 def data(catalog: Catalog) -> None:
-    """Say which films are in use."""
-    st.subheader("Films in use", anchor=False)
-    st.markdown(f"**{catalog.name}**: {datasets.headline(catalog)}.")
-    notices.synthetic_badge(catalog.synthetic)
+    """Say which films are in use, and show some of each class."""
+    with st.container(border=True, height="stretch"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader("Films in use", anchor=False, width="content")
+            notices.synthetic_badge(catalog.synthetic)
+        st.markdown(f"{catalog.name}: {datasets.headline(catalog)}.")
+        films.strip(catalog, datasets.labelled(catalog))
 
 
-def run(runs: Sequence[RunRecord]) -> None:
-    """Show the run at work, drawn anew while it goes on."""
+def run(runs: Sequence[RunRecord], grid: GridContainer) -> None:
+    """Show the run at work in a row of its own, drawn anew while it goes on."""
     working = next((run for run in runs if run.status is Status.RUNNING), None)
     if working is None:
         return
-    st.subheader("Run in progress", anchor=False)
-    st.fragment(_working, run_every=monitor.EVERY)(working.run_id)
+    with grid.cell(column_span="all"), st.container(border=True):
+        st.fragment(_working, run_every=monitor.EVERY)(working.run_id)
 
 
-def path(catalog: Catalog, runs: Sequence[RunRecord]) -> None:
+def path(runs: Sequence[RunRecord]) -> None:
     """Show a newcomer's three steps, ticked off as they happen."""
     steps = (
         ("Look at the films", bool(st.session_state.get(datasets.SEEN)), "pages/dataset.py"),
         ("Train a first model", any(run.status.has_model for run in runs), "pages/train.py"),
         ("Diagnose a film with it", bool(uploads.held()), "pages/diagnose.py"),
     )
-    with st.container(border=True):
+    with st.container(border=True, gap="xsmall"):
         st.subheader("First steps", anchor=False)
         for number, (text, done, page) in enumerate(steps, start=1):
             icon = ":material/check_circle:" if done else f":material/counter_{number}:"
-            st.page_link(page, label=text, icon=icon)
+            st.page_link(page, label=f":gray[{text}]" if done else text, icon=icon)
 
 
 def _working(run_id: str) -> None:
@@ -104,12 +127,15 @@ def _working(run_id: str) -> None:
         st.rerun()
     table = store.curves(run_id, monitor.EPOCH_METRICS + monitor.BATCH_METRICS)
     now = monitor.progress(record, table)
-    text, curve = st.columns([1, 1], vertical_alignment="center")
-    with text:
-        st.markdown(f"**{record.name}**, epoch {now.epoch or '–'} of {now.epochs}")
-        st.caption(f"{(record.phase or 'starting').capitalize()}.")
     scores = run_views.sparkline(table[table["metric"] == "val_auroc"])
+    text, numbers, curve = st.columns([1.2, 1, 1], vertical_alignment="center", gap="medium")
+    with text:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(record.name, anchor=False, width="content")
+            monitor.badge(record)
+        left = "" if now.left is None else f", {words.estimate(now.left)} left"
+        st.caption(f"Epoch {now.epoch or '–'} of {now.epochs}{left}.")
+    numbers.metric("Validation AUROC", words.figure(scores[-1] if scores else None))
     with curve:
         if scores:
             charts.show(figures.sparkline(scores), key="home_run", alt="Validation AUROC by epoch")
-            st.caption(f"Validation AUROC {words.figure(scores[-1])}")

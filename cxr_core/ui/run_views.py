@@ -42,6 +42,12 @@ METRIC_TITLES = {
     "ece": "Expected calibration error",
     "log_loss": "Log loss",
 }
+_STATUS_COLOURS = {
+    monitor.STATUS_WORDS[Status.RUNNING]: "#3E9BCF",
+    monitor.STATUS_WORDS[Status.FINISHED]: "#18A39B",
+    monitor.STATUS_WORDS[Status.STOPPED]: "#18A39B",
+    monitor.STATUS_WORDS[Status.FAILED]: "#E5534B",
+}
 _SHARES = ("sensitivity", "specificity", "accuracy", "balanced_accuracy", "ppv", "npv")
 
 
@@ -70,8 +76,8 @@ def train_headline(runs: Sequence[RunRecord]) -> str:
     return f"{words.count(waiting, 'run')} about to start" if waiting else "Train a model"
 
 
-def table(runs: Sequence[RunRecord], key: str) -> str | None:
-    """Draw the table of runs; return the id of the one selected."""
+def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
+    """Draw the table of runs with one of them open; return the one selected, else that one."""
     store = loaders.store()
     rows = [
         {
@@ -82,17 +88,20 @@ def table(runs: Sequence[RunRecord], key: str) -> str | None:
             "Size": int(run.params.get("image.size", 0)),
             "Validation AUROC": sparkline(store.curves(run.run_id, ["val_auroc"])),
             "Test AUROC": run.metrics.get("test_auc"),
-            "Sensitivity": run.metrics.get("test_sensitivity"),
-            "Specificity": run.metrics.get("test_specificity"),
+            "Sensitivity": _percent(run.metrics.get("test_sensitivity")),
+            "Specificity": _percent(run.metrics.get("test_specificity")),
             "Duration": words.duration(run.duration),
             "Started": run.created,
         }
         for run in runs
     ]
-    share = st.column_config.NumberColumn(format="percent")
+    share = st.column_config.NumberColumn(format="%.1f %%")
+    marked = {"selection": {"rows": [place for place, run in enumerate(runs) if run == opened]}}
     state = st.dataframe(
-        pd.DataFrame(rows),
+        pd.DataFrame(rows).style.map(_status_colour, subset=["Status"]),
         key=key,
+        selection_default=marked,
+        placeholder="–",
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -107,7 +116,16 @@ def table(runs: Sequence[RunRecord], key: str) -> str | None:
         },
     )
     chosen = state["selection"]["rows"]
-    return runs[chosen[0]].run_id if chosen and chosen[0] < len(runs) else None
+    return runs[chosen[0]] if chosen and chosen[0] < len(runs) else opened
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _status_colour(status: str) -> str:
+    """Return the style of a status cell; mid-tones, legible on a dark and on a light page."""
+    return f"color: {_STATUS_COLOURS.get(status, '#8A96A1')}"
 
 
 def sparkline(curve: pd.DataFrame) -> list[float]:
@@ -120,7 +138,7 @@ def synthetic(run: RunRecord) -> bool:
     return run.tags.get(TAG_SYNTHETIC) == "true"
 
 
-def opened(run: RunRecord) -> None:
+def details(run: RunRecord) -> None:
     """Show one run: what it is worth in a sentence, then everything behind it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(run.name, anchor=False, width="content")
@@ -242,12 +260,12 @@ def class_table(summary: Mapping[str, Any]) -> pd.DataFrame:
 def _origin(run: RunRecord) -> str:
     recipe = run.tags.get(TAG_RECIPE)
     parts = [
-        f"Trained on {run.tags.get(TAG_DATA, 'unknown films')}",
+        f"On {run.tags.get(TAG_DATA, 'unknown films')}",
         f"recipe {recipe}" if recipe else "",
         f"network {run.params.get('model.architecture', 'unknown')}",
         f"{int(run.params['parameters']):,} parameters" if "parameters" in run.params else "",
-        f"on {run.tags[TAG_DEVICE]}" if TAG_DEVICE in run.tags else "",
-        f"{words.duration(run.duration)}, {words.ago(run.created)}",
+        run.tags.get(TAG_DEVICE, ""),
+        f"{words.duration(run.duration)} in all, started {words.ago(run.created)}",
     ]
     return ", ".join(part for part in parts if part) + "."
 

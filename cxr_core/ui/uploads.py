@@ -87,7 +87,7 @@ def samples() -> None:
     with st.container(horizontal=True, gap="medium", key="samples"):
         for label in phantom.CLASSES:
             data = sample(label)
-            with st.container(width=170, gap="small"):
+            with st.container(width=230, gap="small"):
                 st.image(data, width="stretch", alt=f"Synthetic film, {words.finding(label)}")
                 st.button(
                     f"Try {words.finding(label)}",

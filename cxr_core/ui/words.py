@@ -39,6 +39,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def estimate(seconds: float) -> str:
+    """Write an estimated time span no finer than it is known: "under a minute", "about 5 min"."""
+    if seconds < 60:
+        return "under a minute"
+    return f"about {duration(60 * round(seconds / 60))}"
+
+
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """Write how long ago a moment (with a time zone) was: "just now", "5 min ago", "3 days ago"."""
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()

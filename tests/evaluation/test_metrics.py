@@ -226,6 +226,10 @@ def test_auroc_without_both_classes_is_nan():
     assert np.isnan(auroc([1, 1], [[0.5, 0.5], [0.1, 0.9]]))
 
 
+def test_auroc_of_a_diverged_model_is_nan():
+    assert np.isnan(auroc([0, 1, 1], [[0.5, 0.5], [np.nan, np.nan], [0.1, 0.9]]))
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=2, max_size=60))
 def test_auroc_is_the_share_of_pairs_ranked_right(pairs):

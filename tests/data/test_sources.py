@@ -1,0 +1,112 @@
+"""The built-in set is made once, and every set's origin is told."""
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cxr_core import workspace
+from cxr_core.data import phantom, sources
+from cxr_core.errors import DatasetError
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Draw 12 phantoms in place of 600; return (images, seed) of every drawing asked for."""
+    asked: list[tuple[int, int]] = []
+    write = phantom.write
+
+    def few(folder: Path, images: int = 600, seed: int = 0, **others: object) -> None:
+        asked.append((images, seed))
+        write(folder, 12, seed, **others)
+
+    monkeypatch.setattr(phantom, "write", few)
+    return asked
+
+
+def folder_of(films: list[str], root: Path) -> str:
+    for seed, name in enumerate(films):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8)
+        cv2.imwrite(str(root / name), noise)
+    return str(root)
+
+
+def test_the_built_in_set_is_drawn_once_with_progress(drawn: list[tuple[int, int]]) -> None:
+    steps: list[tuple[str, int, int]] = []
+    first = sources.open_catalog("phantom", progress=lambda *step: steps.append(step))
+    second = sources.open_catalog("phantom")
+    assert drawn == [(600, 0)]
+    assert first.fingerprint == second.fingerprint
+    assert first.synthetic
+    assert first.root == (workspace.data_folder() / "phantom").resolve()
+    assert ("Drawing the built-in set", 12, 12) in steps
+    assert steps[-1] == ("Reading the films", 12, 12)
+
+
+def test_a_drawing_that_was_cut_off_is_not_taken_for_the_set(drawn: list[tuple[int, int]]) -> None:
+    def stop(step: str, done: int, total: int) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sources.open_catalog("phantom", progress=stop)
+    assert not (workspace.data_folder() / "phantom").exists()
+    assert len(sources.open_catalog("phantom").frame) == 12
+    assert not list(workspace.data_folder().glob("*.partial"))
+
+
+def test_two_who_open_it_at_once_draw_it_once(drawn: list[tuple[int, int]]) -> None:
+    found: list[str] = []
+
+    def open_it() -> None:
+        found.append(sources.open_catalog("phantom").fingerprint)
+
+    threads = [threading.Thread(target=open_it) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(drawn) == 1
+    assert len(found) == 3
+    assert len(set(found)) == 1
+
+
+def test_the_built_in_set_says_that_it_is_synthetic(drawn: list[tuple[int, int]]) -> None:
+    assert sources.provenance(sources.open_catalog("phantom")) == {
+        "name": "Built-in phantoms",
+        "licence": phantom.LICENCE,
+        "citation": phantom.CITATION,
+        "synthetic": True,
+    }
+
+
+def test_guangzhou_films_are_known_by_their_names(tmp_path: Path) -> None:
+    films = ["PNEUMONIA/person1_bacteria_1.jpeg", "NORMAL/IM-0115-0001.jpeg"]
+    told = sources.provenance(sources.open_catalog(folder_of(films, tmp_path / "films")))
+    assert told["licence"] == "CC BY 4.0"
+    assert "Kermany" in str(told["citation"])
+    assert told["synthetic"] is False
+
+
+def test_of_an_unknown_set_nothing_is_claimed(tmp_path: Path) -> None:
+    catalog = sources.open_catalog(folder_of(["NORMAL/a.png"], tmp_path / "my films"))
+    assert sources.provenance(catalog) == {
+        "name": "my films",
+        "licence": "not reported",
+        "citation": "not reported",
+        "synthetic": False,
+    }
+
+
+def test_a_users_patient_pattern_reaches_the_catalog(tmp_path: Path) -> None:
+    root = folder_of(["NORMAL/p1-a.png", "NORMAL/p1-b.png"], tmp_path / "films")
+    catalog = sources.open_catalog(root, patient_pattern=r"/(p\d+)-")
+    assert list(catalog.frame["patient_id"]) == ["p1", "p1"]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="There is no folder"):
+        sources.open_catalog(str(tmp_path / "nowhere"))

@@ -1,0 +1,57 @@
+"""The ready configurations: all load, and what they name exists."""
+
+import pytest
+
+from cxr_core.config import RunConfig
+from cxr_core.errors import ConfigError
+from cxr_core.training import recipes
+from cxr_core.training.jobs import check
+from cxr_core.zoo import registry
+
+
+def test_the_two_first_recipes_are_there():
+    assert {"plain_cnn", "quick"} <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_names_a_known_network_and_can_start(name):
+    config = recipes.load(name)
+    assert config.model.architecture in registry.names()
+    assert [problem for problem in check(config) if problem.severity == "error"] == []
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_in_a_line_what_it_is_for(name):
+    line = recipes.describe(name)
+    assert line.endswith(".")
+    assert 20 < len(line) < 100
+    assert not line.startswith("#")
+
+
+def test_plain_cnn_is_the_recipe_of_the_notebooks():
+    config = recipes.load("plain_cnn")
+    assert config.optimise.optimizer == "adam"
+    assert config.optimise.learning_rate == 1e-3
+    assert (config.optimise.batch_size, config.optimise.epochs) == (32, 20)
+    assert (config.stop.monitor, config.stop.patience) == ("val_loss", 4)
+    assert (config.stop.plateau_factor, config.stop.plateau_patience) == (0.5, 2)
+    assert config.stop.min_learning_rate == 1e-5
+
+
+def test_a_file_on_disk_is_a_recipe_too(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(RunConfig(seed=7).to_yaml())
+    assert recipes.load(str(path)).seed == 7
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones():
+    for ask in (recipes.load, recipes.describe):
+        with pytest.raises(ConfigError, match=r"no recipe.*'resnet9000'.*plain_cnn, quick"):
+            ask("resnet9000")
+
+
+def test_an_unknown_setting_in_a_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("optimise:\n  learning_speed: 1\n")
+    with pytest.raises(ConfigError, match=r"optimise\.learning_speed"):
+        recipes.load(str(path))
