@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from cxr_core.ui import notices, style
+from cxr_core.ui import door, notices, style
 
 st.set_page_config(
     page_title="CXR Studio",
@@ -25,6 +25,7 @@ page = st.navigation(
 )
 
 if accepted:
+    door.warm()
     try:
         page.run()
     finally:  # also under a page that ends early

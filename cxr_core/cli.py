@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -33,8 +33,11 @@ from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.errors import CxrError, DatasetError
 
 if TYPE_CHECKING:
+    from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.diagnosis.scoring import Scored
     from cxr_core.training.tracking import RunRecord, RunStore
+
+T = TypeVar("T")
 
 FAILED = 1
 BAD_INPUT = 2
@@ -183,9 +186,7 @@ def evaluate(
     with _bar() as progress:
         report = _reporter(progress)
         films = sources.open_catalog(str(folder), progress=report)
-        from cxr_core.diagnosis.predictor import Predictor
-
-        predictor = Predictor(place)
+        predictor = _load(place)
         decoding = partial(report, "Decoding films")
         summary = evaluation.evaluate(predictor, place, films, split.value, progress=decoding)
     _say(_evaluation_table(summary))
@@ -225,9 +226,7 @@ def predict(
     first = next(found, None)
     if first is None:
         raise DatasetError(f"There are no films in {', '.join(str(path) for path in films)}.")
-    from cxr_core.diagnosis.predictor import Predictor
-
-    predictor = Predictor(place)
+    predictor = _load(place)
     outcomes = scoring.score(predictor, chain([first], found), heatmaps)
     info = predictor.info
     if as_json:
@@ -288,7 +287,8 @@ def doctor() -> None:
 
     colours = {"ok": "green", "missing": "red", "optional": "yellow"}
     missing = 0
-    for finding in checks.examine():
+    findings = checks.examine()
+    while finding := _quietly(lambda: next(findings, None)):
         missing += finding.state == "missing"
         colour = colours[finding.state]
         _say(f"[{colour}]{finding.state:<8}[/] {finding.name:<34} {escape(finding.found)}")
@@ -449,6 +449,31 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
             writer.writerow(row)
             file.flush()  # so that what is done is there if somebody stops it
     _say(f"The table is in {escape(str(path))}.")
+
+
+def _load(bundle: Path) -> "Predictor":
+    def load() -> "Predictor":
+        from cxr_core.diagnosis.predictor import Predictor
+
+        return Predictor(bundle)
+
+    return _quietly(load)
+
+
+def _quietly(step: Callable[[], T]) -> T:
+    """Run a step that imports TensorFlow, without the lines it writes whatever it is told.
+
+    They come from below Python, so the file descriptor itself is turned away meanwhile. Errors are
+    exceptions, and come through.
+    """
+    stderr = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        return step()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @contextmanager

@@ -36,8 +36,7 @@ with overview:
         )
     with notes:
         st.subheader("Worth knowing", anchor=False)
-        for note in datasets.notes(catalog):
-            st.markdown(f"- {note}")
+        st.markdown("\n".join(f"- {note}" for note in datasets.notes(catalog)))
         datasets.unreadable(catalog)
         if st.button("Look at the files again", icon=":material/refresh:"):
             loaders.forget_catalog(loaders.data_root())

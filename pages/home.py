@@ -15,7 +15,7 @@ except CxrError as error:
     st.stop()
 
 st.title(overview.headline(catalog, runs), anchor=False)
-grid = st.grid(3, min_column_width=240)
+grid = st.grid(3, min_column_width=240, key="home")
 overview.doors(grid)
 overview.run(runs, grid)
 with grid.cell(column_span=2):

@@ -16,7 +16,8 @@ except CxrError as error:
 shown = launch.watched(runs)
 st.title(run_views.train_headline(runs), anchor=False)
 
-with st.container(key="bench"):
+live = shown is not None and shown.status.active
+with st.container(key="bench-live" if live else "bench-idle"):
     setup, bench = st.columns([1, 2], gap="large")
 with setup:
     st.subheader("What to train", anchor=False)
@@ -35,6 +36,7 @@ with bench:
             "here as the network learns; the run goes on if you close this page.",
         )
     else:
-        monitor.watch(shown)
+        monitor.heading(shown)
         run_views.outcome(shown)
+        monitor.picture(shown)
     monitor.queue([run for run in reversed(runs) if run.status is Status.QUEUED and run != shown])

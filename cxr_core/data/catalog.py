@@ -414,8 +414,10 @@ def _measure(root: Path, paths: list[str], progress: Callable[[int, int], None])
     cached = _load(cache)
     current = _files(root, paths)
     # Unreadable films are tried again each time: a permission or a decoder may have come since.
-    kept = cached.merge(current, on=["path", "bytes", "modified"])[list(_TYPES)]
-    changed = current[~current["path"].isin(kept["path"])]
+    known = current.merge(cached, on=["path", "bytes", "modified"], how="left", validate="1:1")
+    unchanged = known["readable"].notna().to_numpy()
+    kept = known.loc[unchanged, list(_TYPES)].astype(_TYPES)
+    changed = current[~unchanged]
 
     done = len(kept)
     rows: list[_Row] = []

@@ -223,8 +223,8 @@ def _sample_tree(side: int, rng: Generator) -> tuple[Branches, ...]:
 def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
     """One to three ill-defined patches, more often in the middle and lower zones."""
     patches: list[Blob] = []
-    for _ in range(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])):
-        size = rng.uniform(0.2, 0.34)
+    for _ in range(rng.choice([1, 2, 3], p=[0.2, 0.5, 0.3])):
+        size = rng.uniform(0.24, 0.38)
         x, y = _place(anatomy, int(rng.choice(SIDES)), rng.beta(3.2, 1.6), rng.beta(1.6, 1.6))
         patches += [
             Blob(
@@ -233,9 +233,9 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
                 width=size * rng.uniform(0.55, 1.0),
                 height=size * rng.uniform(0.55, 1.0),
                 tilt=rng.uniform(0, np.pi),
-                density=rng.uniform(0.3, 0.5),
+                density=rng.uniform(0.25, 0.45),
             )
-            for _ in range(4)
+            for _ in range(5)
         ]
     return Findings(consolidations=tuple(patches), raggedness=_raggedness(rng))
 
@@ -243,7 +243,7 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
 def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
     """Clusters of small nodules in one or both upper zones, mostly around ring-shaped cavities."""
     first = int(rng.choice(SIDES))
-    sides = SIDES if rng.random() < 0.6 else (first,)
+    sides = SIDES if rng.random() < 0.75 else (first,)
     hazes: list[Blob] = []
     nodules: list[Nodule] = []
     cavities: list[Cavity] = []
@@ -252,17 +252,17 @@ def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
         hazes.append(
             Blob(x, y, rng.uniform(0.16, 0.28), rng.uniform(0.16, 0.26), 0.0, rng.uniform(0.1, 0.3))
         )
-        for _ in range(rng.integers(18, 34)):
+        for _ in range(rng.integers(22, 40)):
             nodules.append(
                 Nodule(
-                    x + rng.normal(0, 0.17),
-                    y + rng.normal(0, 0.17),
+                    x + rng.normal(0, 0.19),
+                    y + rng.normal(0, 0.2),
                     radius=rng.uniform(0.02, 0.042),
                     density=rng.uniform(0.45, 0.75),
                 )
             )
-        for _ in range(rng.choice([0, 1, 2], p=[0.15, 0.6, 0.25])):
-            centre = (x + rng.normal(0, 0.1), y + rng.normal(0, 0.08))
+        for _ in range(rng.choice([0, 1, 2, 3], p=[0.1, 0.35, 0.35, 0.2])):
+            centre = (x + rng.normal(0, 0.13), y + rng.normal(0, 0.13))
             cavities.append(_sample_cavity(centre, rng))
     return Findings((), tuple(hazes), tuple(nodules), tuple(cavities), _raggedness(rng))
 
@@ -366,7 +366,7 @@ _SHIFT = 4  # binary digits after the point in the coordinates OpenCV draws with
 def _sample_view(shape: tuple[int, int], rng: Generator) -> View:
     """Place the patient before a film: the distance, a small shift and tilt, a deep breath or not."""
     height, width = shape
-    scale = min(width / 2.3, height / 2.5) / rng.uniform(1.0, 1.14)
+    scale = max(width, height) / rng.uniform(2.62, 2.82)
     tilt = rng.normal(0, 0.025)
     stretch = np.array([rng.normal(1, 0.015), rng.normal(1, 0.025)])
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
@@ -760,20 +760,26 @@ def _develop(
     """Turn attenuation into gray levels: noise, tone curve, exposure, the side marker.
 
     The exposure is drawn afresh for each film and set by ``healthy``, the same film without its
-    lesions: so the borders do not betray the class, and exposures differ far more in brightness
-    than lesions add.
+    lesions; half of what the lesions change in mean and spread is taken back. So neither the film
+    as a whole nor its borders betray the class.
     """
     noise = cv2.GaussianBlur(rng.standard_normal(view.shape, np.float32), (0, 0), 0.6)
-    noise *= rng.uniform(0.008, 0.02) * (0.4 + healthy)
+    noise *= rng.uniform(0.008, 0.018) * view.scale / 110  # smaller pixels catch fewer quanta
+    noise *= 0.4 + healthy
     centre, softness = rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.3)
+    gamma, black, contrast = rng.uniform(0.75, 1.3), rng.uniform(0, 45), rng.uniform(175, 215)
     tone, reference = (
         1 / (1 + np.exp((centre - attenuation - noise) / softness))
         for attenuation in (film, healthy)
     )
     low, high = np.percentile(reference, [1, 99.5])
-    light = np.clip((tone - low) / (high - low), 0, 1) ** np.float32(rng.uniform(0.75, 1.3))
-    black, contrast = rng.uniform(0, 45), rng.uniform(180, 210)
-    pixels = np.round(black + contrast * light).astype(np.uint8)
+    gray, wanted = (
+        black + contrast * np.clip((t - low) / (high - low), 0, 1) ** np.float32(gamma)
+        for t in (tone, reference)
+    )
+    gain = np.sqrt(wanted.std() / gray.std())
+    gray = (gray - gray.mean()) * gain + (gray.mean() + wanted.mean()) / 2
+    pixels = np.clip(np.round(gray), 0, 255).astype(np.uint8)
     _mark(pixels, rng)
     return pixels
 

@@ -127,17 +127,21 @@ def _answer(info: "BundleInfo") -> str:
         f"Probabilities are the softmax of the logits divided by a temperature of "
         f"{info.temperature:.3g}, fitted on the validation films. A film is called a finding where "
         f"1 - p({info.classes[0]}) is at least the threshold of **{threshold.value:.3f}** "
-        f"({threshold.method}; chosen on: {threshold.chosen_on}). Neither was fitted on test films."
+        f"(method: {threshold.method}; chosen on: {threshold.chosen_on} films). Neither was fitted "
+        "on test films."
     )
 
 
 def _results(info: "BundleInfo") -> str:
-    parts = [
-        _summary(f"{SPLITS[split]} films", info.metrics[split], info)
-        for split in ("test", "val")
-        if info.metrics.get(split)
-    ]
-    return "\n\n".join(parts) or f"Test results: {NOT_REPORTED}."
+    test, val = info.metrics.get("test"), info.metrics.get("val")
+    parts = [_summary("Test films", test, info) if test else f"Test results: {NOT_REPORTED}."]
+    if val:
+        parts.append(_summary("Validation films", val, info))
+        parts.append(
+            "The best epoch, the temperature and the threshold were chosen on the validation "
+            "films, so their figures flatter the model."
+        )
+    return "\n\n".join(parts)
 
 
 def _summary(title: str, summary: Mapping[str, Any], info: "BundleInfo") -> str:

@@ -205,9 +205,11 @@ class RunStore:
             TrainingError: the run has no such artefact.
         """
         try:
+            # By the artefact's own address: through "runs:/" MLflow copies even what lies here.
+            place = self._client.get_run(run_id).info.artifact_uri
             return Path(
                 mlflow.artifacts.download_artifacts(
-                    run_id=run_id, artifact_path=artefact, tracking_uri=self.uri
+                    artifact_uri=f"{place}/{artefact}", tracking_uri=self.uri
                 )
             )
         except (MlflowException, OSError) as error:

@@ -136,13 +136,13 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
         )
         st.caption(
             "Calibrated probability, for films like those the model learned from. The threshold "
-            f"was chosen on {info.threshold.chosen_on} films by {info.threshold.method}."
+            f"was chosen on {info.threshold.chosen_on} films by "
+            f"{words.threshold_method(info.threshold.method)}."
         )
     facts = [f"{film.format}, {film.mode}, {film.width} × {film.height} px", *film.notes]
     facts += [f"{name}: {value}" for name, value in film.tags.items()]
     with st.expander("About this file"):
-        for fact in facts:
-            st.markdown(f"- {fact}")
+        st.markdown("\n".join(f"- {fact}" for fact in facts))
     _signature(reading, info)
 
 

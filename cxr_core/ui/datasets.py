@@ -148,8 +148,7 @@ def patients(catalog: Catalog) -> None:
         table = table.reindex(index=["train", "val", "test"], columns=list(catalog.classes))
         table["Patients"] = cut.table.groupby("split")["patient_id"].nunique()
         st.table(table.rename_axis(index=None, columns=None), border="horizontal")
-        for note in cut.notes:
-            st.markdown(f"- {note}")
+        st.markdown("\n".join(f"- {note}" for note in cut.notes))
 
 
 @st.cache_data(max_entries=8, show_spinner="Dividing the films by patient")

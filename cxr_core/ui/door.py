@@ -1,5 +1,7 @@
 """Nobody reaches a page but through streamlit_app.py, where the notice and the navigation are."""
 
+import importlib
+
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
@@ -15,3 +17,9 @@ def pass_through() -> None:
     if PagesManager.uses_pages_directory:
         PagesManager.uses_pages_directory = False
         st.rerun()
+
+
+@st.cache_resource(show_spinner="Opening the studio")
+def warm() -> None:
+    """Import what all pages share, once a server: the first visitor sees why nothing is there yet."""
+    importlib.import_module("cxr_core.ui.run_views")

@@ -99,9 +99,8 @@ def badge(record: RunRecord) -> None:
     st.badge(STATUS_WORDS[record.status], icon=icon, color=colour)  # type: ignore[arg-type]
 
 
-def watch(record: RunRecord) -> None:
-    """Show a run, drawn anew every two seconds for as long as it is active."""
-    _heading(record)
+def picture(record: RunRecord) -> None:
+    """Show a run's figures and curves, drawn anew every two seconds while it is active."""
     live = record.status.active
     st.fragment(_picture, run_every=EVERY if live else None)(record.run_id, live)
 
@@ -173,7 +172,8 @@ def log(record: RunRecord) -> None:
         st.code(path.read_text(encoding="utf-8", errors="replace")[-_LOG_SHOWN:], language=None)
 
 
-def _heading(record: RunRecord) -> None:
+def heading(record: RunRecord) -> None:
+    """Show a run's name, how it stands, and what can be asked of it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(record.name, anchor=False, width="content")
         badge(record)
@@ -224,7 +224,12 @@ def _numbers(record: RunRecord, now: Progress) -> None:
     cells = st.columns(4, gap="medium")
     cells[0].metric("Epoch", f"{now.epoch or '–'} of {now.epochs}")
     cells[1].metric(
-        "Best validation AUROC", words.figure(now.best), at, delta_color="off", delta_arrow="off"
+        "Best AUROC",
+        words.figure(now.best),
+        at,
+        delta_color="off",
+        delta_arrow="off",
+        help="Area under the ROC curve on the validation films.",
     )
     cells[2].metric(
         "Training time",

@@ -13,13 +13,13 @@ Chest X-ray classification in the browser: look at data, train, evaluate, diagno
 """
 
 # A cookie without an expiry date lives exactly as long as the browser session.
-_COOKIE = "cxr_notice"
+_COOKIE, _YES = "cxr_notice", "accepted"
 _ACCEPTED = "notice_accepted"
 
 
 def accepted() -> bool:
     """Return whether this browser session has accepted the research notice."""
-    return bool(st.session_state.get(_ACCEPTED)) or _COOKIE in st.context.cookies
+    return bool(st.session_state.get(_ACCEPTED)) or _remembered()
 
 
 def ask() -> None:
@@ -49,9 +49,9 @@ def ask() -> None:
 
 def footer() -> None:
     """Repeat the notice in one line under every page."""
-    if st.session_state.get(_ACCEPTED) and _COOKIE not in st.context.cookies:
+    if not _remembered():
         st.html(
-            f"<script>document.cookie = '{_COOKIE}=accepted; path=/; SameSite=Strict'</script>",
+            f"<script>document.cookie = '{_COOKIE}={_YES}; path=/; SameSite=Strict'</script>",
             unsafe_allow_javascript=True,
         )
     st.space("small")
@@ -100,6 +100,11 @@ def empty(title: str, text: str, page: str, action: str) -> None:
 def wrong(error: Exception) -> None:
     """Show an error's own sentence, which says what happened and what to do."""
     st.error(str(error), icon=":material/error:")
+
+
+def _remembered() -> bool:
+    """Return whether the browser brought the cookie; a reload starts a new session with it."""
+    return st.context.cookies.get(_COOKIE) == _YES
 
 
 def _accept() -> None:

@@ -26,13 +26,13 @@ _DOORS = (
         "pages/diagnose.py",
         ":material/radiology:",
         "Diagnose a film",
-        "Drop an X-ray and read a probability, its threshold and the evidence for it.",
+        "Drop an X-ray, read a probability and the evidence for it.",
     ),
     (
         "pages/train.py",
         ":material/model_training:",
         "Train a model",
-        "Pick a recipe, press one button and watch the curves as the network learns.",
+        "Pick a recipe, press a button, watch the network learn.",
     ),
     (
         "pages/dataset.py",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.elements.arrow import DataframeStateInput
 
 from cxr_core import figures
 from cxr_core.config import settings
@@ -96,7 +97,9 @@ def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
         for run in runs
     ]
     share = st.column_config.NumberColumn(format="%.1f %%")
-    marked = {"selection": {"rows": [place for place, run in enumerate(runs) if run == opened]}}
+    marked: DataframeStateInput = {
+        "selection": {"rows": [place for place, run in enumerate(runs) if run == opened]}
+    }
     state = st.dataframe(
         pd.DataFrame(rows).style.map(_status_colour, subset=["Status"]),
         key=key,
@@ -123,7 +126,7 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _status_colour(status: str) -> str:
+def _status_colour(status: Any) -> str:
     """Return the style of a status cell; mid-tones, legible on a dark and on a light page."""
     return f"color: {_STATUS_COLOURS.get(status, '#8A96A1')}"
 
@@ -287,8 +290,10 @@ def _results(run: RunRecord, summary: Mapping[str, Any]) -> None:
         return
     st.caption(
         f"Threshold {words.percent(summary['threshold'])} on the probability of any finding, "
-        f"chosen on {info.threshold.chosen_on} films by {info.threshold.method}. Intervals by "
-        "bootstrap over patients."
+        f"chosen on {info.threshold.chosen_on} films by "
+        f"{words.threshold_method(info.threshold.method)}. Sensitivity, specificity, predictive "
+        "values and F1 of all films ask: any finding or none. 95 % intervals by bootstrap over "
+        "patients."
     )
     test = predictions[predictions["split"] == "test"]
     logits = test[[f"logit_{label}" for label in info.classes]].to_numpy(np.float64)
@@ -302,20 +307,28 @@ def _results(run: RunRecord, summary: Mapping[str, Any]) -> None:
             key=f"confusion:{run.run_id}",
             alt="Confusion matrix of the test films, truth by decision",
         )
+        st.markdown("**By class, each against the rest**")
+        st.table(class_table(summary), border="horizontal", hide_index=True)
     with right:
         st.markdown("**ROC on the test films**")
         charts.show(
-            figures.roc(labels, probabilities, info.classes, summary["threshold"]),
+            figures.roc(
+                labels, probabilities, info.classes, summary["threshold"], _class_intervals(summary)
+            ),
             key=f"roc:{run.run_id}",
             alt="ROC curve of the test films with the operating point",
         )
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**All films**")
-        st.table(metrics_table(summary), border="horizontal", hide_index=True)
-    with right:
-        st.markdown("**By class**")
-        st.table(class_table(summary), border="horizontal", hide_index=True)
+    st.markdown("**All films**")
+    table = metrics_table(summary)
+    half = -(-len(table) // 2)
+    for column, rows in zip(st.columns(2, gap="large"), (table[:half], table[half:]), strict=True):
+        column.table(rows, border="horizontal", hide_index=True)
+
+
+def _class_intervals(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        label: found.get("ci95", {}).get("auc") for label, found in summary["per_class"].items()
+    }
 
 
 def _settings(run: RunRecord) -> None:

@@ -76,6 +76,11 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
+def threshold_method(method: str) -> str:
+    """Write how a threshold was chosen, inside a sentence."""
+    return {"youden": "the largest sum of sensitivity and specificity (Youden)"}.get(method, method)
+
+
 def finding(label: str) -> str:
     """Write a class name inside a sentence: ``NO_FINDING`` becomes "no finding"."""
     return label.replace("_", " ").lower()

@@ -46,4 +46,4 @@ def test_a_card_shows_counts_settings_and_figures_with_their_intervals() -> None
     assert "| Training | 4 | 4 | 8 |" in text
     assert "Batch size: 48" in text
     assert "Random changes: rotation 7.0" in text
-    assert "threshold of **0.500** (fixed for a test; chosen on: validation)" in text
+    assert "threshold of **0.500** (method: fixed for a test; chosen on: validation films)" in text

@@ -14,7 +14,7 @@ def problems(changes: dict) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def machine_without_gpu(monkeypatch):
+def machine_without_gpu(monkeypatch, store):
     monkeypatch.setattr(checks, "has_nvidia_driver", lambda: False)
 
 

@@ -33,11 +33,6 @@ class Recorder:
 
 
 @pytest.fixture
-def store() -> RunStore:
-    return RunStore()
-
-
-@pytest.fixture
 def gone() -> str:
     """The name of a worker that has ended."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

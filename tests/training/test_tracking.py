@@ -14,11 +14,6 @@ CONFIG = RunConfig().with_values({"optimise.epochs": 3, "data.root": "phantom"})
 
 
 @pytest.fixture
-def store() -> RunStore:
-    return RunStore()
-
-
-@pytest.fixture
 def run_id(store: RunStore) -> str:
     return store.create(CONFIG, name="a run")
 
@@ -138,14 +133,15 @@ def test_points_survive_a_store_that_is_away_for_a_moment(store, run_id, monkeyp
     assert len(store.curves(run_id, ["batch_loss"])) == 1
 
 
-def test_a_writer_sees_requests_and_a_cancelled_run_goes_no_further(store, run_id, monkeypatch):
+def test_a_writer_sees_requests_and_a_cancelled_run_goes_no_further(
+    store, run_id, monkeypatch, until
+):
     monkeypatch.setattr("cxr_core.training.writer._INTERVAL", 0.01)
     with RunWriter(store, run_id) as run:
         run.phase("training")
         assert store.get(run_id).tags[TAG_PHASE] == "training"
         store.request(run_id, "cancel")
-        while run.request is None:
-            pass
+        until(lambda: run.request == "cancel", "the request")
         for step in (run.obey, lambda: run.phase("testing"), lambda: run.progress(1, 2)):
             with pytest.raises(RunCancelled):
                 step()

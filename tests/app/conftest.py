@@ -1,0 +1,95 @@
+"""Fixtures for the app: AppTest on a page, and one small finished run shared by all tests."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.training import jobs, recipes
+from cxr_core.training.tracking import RunStore, Status
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_caches() -> Iterator[None]:
+    """What one test's workspace held must not be remembered in the next one's."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield
+
+
+@pytest.fixture
+def open_page(phantoms: Path) -> Open:
+    """Open a page as a visitor who has accepted the notice, with 60 phantoms as the data set."""
+
+    def open_at(page: str, *, accepted: bool = True, **state: object) -> AppTest:
+        app = AppTest.from_file(str(REPOSITORY / "streamlit_app.py"), default_timeout=60)
+        if accepted:
+            app.session_state["notice_accepted"] = True
+        app.session_state["data_kind"] = "folder"
+        app.session_state["data_folder"] = str(phantoms)
+        app.session_state["data_root"] = str(phantoms)
+        for key, value in state.items():
+            app.session_state[key] = value
+        app.switch_page(f"pages/{page}.py")
+        return app.run()
+
+    return open_at
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A workspace with one finished run in it."""
+
+    workspace: Path
+    run_id: str
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Finished:
+    """Train the small CNN for one epoch at 32 px, in its own process, as the app does."""
+    folder = tmp_path_factory.mktemp("trained")
+    kept = os.environ.get("CXR_HOME")
+    os.environ["CXR_HOME"] = str(folder)
+    try:
+        store = RunStore()
+        config = recipes.load("plain_cnn").with_values(
+            {
+                "data.root": str(phantoms),
+                "image.size": 32,
+                "optimise.epochs": 1,
+                "optimise.batch_size": 16,
+            }
+        )
+        run_id = jobs.start(config, recipe="plain_cnn", store=store)
+        ended = jobs.wait(run_id, store)
+        assert ended.status is Status.FINISHED, ended.reason
+    finally:
+        if kept is None:
+            del os.environ["CXR_HOME"]
+        else:
+            os.environ["CXR_HOME"] = kept
+    return Finished(folder, run_id)
+
+
+@pytest.fixture
+def finished(_trained: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
+    """The workspace of the finished run, as the workspace of this test; leave it as it is."""
+    monkeypatch.setenv("CXR_HOME", str(_trained.workspace))
+    return _trained
+
+
+def texts(app: AppTest) -> str:
+    """Return all that a page says, in one text."""
+    kinds = ("title", "header", "subheader", "markdown", "caption", "error", "warning", "metric")
+    found = []
+    for kind in kinds:
+        for element in app.get(kind):
+            found += [str(getattr(element, "label", "")), str(element.value)]
+    return "\n".join(found)

@@ -1,0 +1,183 @@
+"""Every page, empty and full, as a visitor without a browser sees it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Finished, texts
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.config import RunConfig
+from cxr_core.training.tracking import TAG_DATA, RunStore, Status
+from cxr_core.ui import uploads
+
+Open = Callable[..., AppTest]
+
+PAGES = ("home", "dataset", "train", "runs", "diagnose")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_without_any_run_opens(page: str, open_page: Open) -> None:
+    app = open_page(page)
+    assert not app.exception
+    assert app.title[0].value
+    assert "not for clinical use" in texts(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_with_a_finished_run_opens(page: str, open_page: Open, finished: Finished) -> None:
+    app = open_page(page)
+    assert not app.exception
+    assert app.title[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_is_reached_without_the_notice(page: str, open_page: Open) -> None:
+    app = open_page(page, accepted=False)
+    assert "For research and teaching only" in texts(app)
+    assert len(app.button) == 1
+    app.button[0].click().run()
+    assert "For research and teaching only" not in texts(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_goes_through_the_door(page: str) -> None:
+    script = (REPOSITORY / "pages" / f"{page}.py").read_text(encoding="utf-8")
+    first_call = script.partition("door.pass_through()")[0].splitlines()[3:]
+    assert "door.pass_through()" in script
+    assert all(not line or line.startswith(("from ", "import ")) for line in first_call)
+
+
+def test_pages_on_data_and_runs_open_without_tensorflow(phantoms: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+for page in ("home", "dataset", "train", "runs", "diagnose"):
+    app = AppTest.from_file({str(REPOSITORY / "streamlit_app.py")!r}, default_timeout=60)
+    app.session_state["notice_accepted"] = True
+    app.session_state["data_kind"] = "folder"
+    app.session_state["data_folder"] = app.session_state["data_root"] = {str(phantoms)!r}
+    app.switch_page(f"pages/{{page}}.py").run()
+    assert not app.exception, app.exception
+    assert "tensorflow" not in sys.modules, page
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY, timeout=120)
+
+
+def test_the_dataset_page_says_what_the_set_is(open_page: Open) -> None:
+    app = open_page("dataset")
+    assert app.title[0].value.startswith("60 films of ")
+    assert "33.3 % pneumonia" in app.title[0].value
+    assert "Synthetic films" in texts(app)
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_a_folder_that_is_none_gets_a_sentence(open_page: Open) -> None:
+    app = open_page("dataset", data_folder="/no/such/folder")
+    assert "There is no folder /no/such/folder" in app.error[0].value
+    assert not app.exception
+
+
+def test_the_gallery_shows_the_class_that_was_chosen(open_page: Open, phantoms: Path) -> None:
+    app = open_page("dataset")
+    labels = next(group for group in app.get("button_group") if group.label == "Class")
+    app = labels.set_value(["TUBERCULOSIS"]).run()
+    captions = [c.value for c in app.caption if "●" in c.value]
+    assert captions
+    assert all("TUBERCULOSIS" in caption for caption in captions)
+
+
+def test_a_click_on_a_film_shows_it_at_the_side(open_page: Open) -> None:
+    app = open_page("dataset")
+    films = [b for b in app.button if b.label.startswith("Show images/")]
+    before = len(films)
+    chosen = films[5].label.removeprefix("Show ")
+    app = films[5].click().run()
+    assert any(chosen in str(table.value.to_numpy()) for table in app.table)
+    assert len([b for b in app.button if b.label.startswith("Show images/")]) >= before
+
+
+def test_the_train_page_says_what_its_button_will_do(open_page: Open) -> None:
+    app = open_page("train")
+    labels = [button.label for button in app.button]
+    assert any(label.startswith("Train quick on ") for label in labels)
+
+
+def test_a_setting_out_of_bounds_keeps_the_run_from_starting(open_page: Open) -> None:
+    app = open_page("train")
+    rate = next(field for field in app.number_input if field.label == "Learning rate")
+    app = rate.set_value(-1.0).run()
+    assert "optimise.learning_rate" in app.error[0].value
+    assert not [b for b in app.button if b.label.startswith("Train ")]
+
+
+def test_a_waiting_run_can_be_taken_from_the_queue(open_page: Open) -> None:
+    store = RunStore()
+    for name in ("first", "second"):
+        store.create(RunConfig(name=name), name=name, tags={TAG_DATA: "phantoms"})
+    app = open_page("train")
+    assert app.title[0].value == "2 runs about to start"
+    cancel = [b for b in app.button if b.label == "Cancel"]
+    assert len(cancel) == 1  # the other one is in the monitor
+    cancel[0].click().run()
+    assert [run.request for run in store.list()].count("cancel") == 1
+
+
+def test_a_failed_run_says_why(open_page: Open) -> None:
+    store = RunStore()
+    run_id = store.create(RunConfig(name="broken"), name="broken")
+    store.set_status(run_id, Status.FAILED, "The disk is full. Free some space.")
+    for page in ("train", "runs"):
+        app = open_page(page)
+        assert "The disk is full" in app.error[0].value
+        assert not app.exception
+
+
+@pytest.mark.slow
+def test_a_finished_run_tells_what_it_is_worth(open_page: Open, finished: Finished) -> None:
+    app = open_page("runs")
+    said = texts(app)
+    assert "95 % interval" in said
+    assert "finished" in str(app.dataframe[0].value.to_numpy())
+    assert len(app.get("plotly_chart")) == 6  # four curves, confusion matrix, ROC
+    names = {button.label for button in app.get("download_button")}
+    assert {"Model bundle (zip)", "config.yaml"} <= names
+
+
+@pytest.mark.slow
+def test_a_sample_film_gets_an_answer_in_words(open_page: Open, finished: Finished) -> None:
+    app = open_page("diagnose")
+    app = next(b for b in app.button if b.label == "Try tuberculosis").click().run()
+    assert not app.exception
+    assert "likely: " in app.header[0].value
+    assert "threshold of" in app.header[0].value
+    assert "not for clinical use" in texts(app)
+    assert len(app.get("imgs")) >= 2  # the film and its heat map
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_image_gets_a_sentence_and_the_others_go_on(
+    open_page: Open, finished: Finished
+) -> None:
+    film = uploads.Upload("a", "film.png", uploads.sample("PNEUMONIA"))
+    text = uploads.Upload("b", "letter.png", b"Dear colleague, this is no film.")
+    app = open_page("diagnose", uploads={"b": text, "a": film})
+    assert not app.exception
+    assert "letter.png" in app.error[0].value
+    answers = dict(app.dataframe[0].value[["File", "Answer"]].to_numpy())
+    assert answers["letter.png"] == "not read"
+    assert answers["film.png"] != "not read"
+
+
+@pytest.mark.slow
+def test_uploads_outlive_a_change_of_page(open_page: Open, finished: Finished) -> None:
+    app = open_page("diagnose")
+    app = next(b for b in app.button if b.label == "Try normal").click().run()
+    answer = app.header[0].value
+    app.switch_page("pages/runs.py").run()
+    app.switch_page("pages/diagnose.py").run()
+    assert app.header[0].value == answer

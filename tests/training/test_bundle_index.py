@@ -1,0 +1,91 @@
+"""Finding the models there are."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+
+from cxr_core import workspace
+from cxr_core.config import RunConfig
+from cxr_core.errors import BundleError
+from cxr_core.training import bundle_index
+from cxr_core.training.tracking import RunStore, Status
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_bundle(tmp_path_factory.mktemp("made") / "bundle")
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setattr(workspace, "published_models", lambda: folder)
+    return folder
+
+
+def finished_run(store: RunStore, made: Path, status: Status = Status.FINISHED) -> str:
+    run_id = store.create(RunConfig(), name="run")
+    store.write_file(run_id, made, "bundle")
+    store.set_status(run_id, status)
+    return run_id
+
+
+def test_where_nothing_was_trained_there_is_nothing(store):
+    assert bundle_index.available(store) == []
+
+
+def test_published_models_and_those_of_ended_runs_are_found_newest_first(
+    store, made, models, tmp_path
+):
+    old = {"created": "2020-01-01T00:00:00+00:00"}
+    tiny.write_bundle(models / "pneumonia", name="Pneumonia", **old)
+    finished = finished_run(store, made)
+    stopped = finished_run(store, made, Status.STOPPED)
+    finished_run(store, made, Status.FAILED)
+    found = bundle_index.available(store)
+    assert {ref.run_id for ref in found[:2]} == {finished, stopped}
+    assert (found[2].spec, found[2].label, found[2].run_id) == ("pneumonia", "Pneumonia", "")
+    for ref in found:
+        assert bundle_index.resolve(ref.spec, store).joinpath("model.keras").is_file()
+
+
+def test_a_damaged_bundle_is_left_out(store, made, models):
+    shutil.copytree(made, models / "good")
+    shutil.copytree(made, models / "damaged")
+    (models / "damaged" / "bundle.json").write_text("{")
+    assert [ref.spec for ref in bundle_index.available(store)] == ["good"]
+
+
+def test_a_bundle_is_found_by_folder_name_run_id_and_its_beginning(store, made, models):
+    shutil.copytree(made, models / "published")
+    run_id = finished_run(store, made)
+    assert bundle_index.resolve(str(made), store) == made
+    assert bundle_index.resolve("published", store) == models / "published"
+    of_run = bundle_index.resolve(run_id, store)
+    assert bundle_index.resolve(run_id[:8], store) == of_run
+    assert of_run.joinpath("bundle.json").read_text() == made.joinpath("bundle.json").read_text()
+
+
+def test_what_is_not_there_is_told_with_the_places_looked_at(store, models):
+    with pytest.raises(BundleError, match=r"no model 'nothing'.*models.*runs\.db"):
+        bundle_index.resolve("nothing", store)
+
+
+def test_a_run_without_a_model_says_how_it_stands(store, made):
+    run_id = finished_run(store, made, Status.CANCELLED)
+    with pytest.raises(BundleError, match="no model: it is cancelled"):
+        bundle_index.resolve(run_id, store)
+
+
+def test_a_beginning_that_several_runs_share_is_refused(store, made, monkeypatch):
+    records = [store.get(finished_run(store, made)) for _ in range(2)]
+    twins = [
+        type(record)(**{**vars(record), "run_id": f"abcd{number}"})
+        for number, record in enumerate(records)
+    ]
+    monkeypatch.setattr(store, "list", lambda: twins)
+    with pytest.raises(BundleError, match="Several runs begin with 'abcd'"):
+        bundle_index.resolve("abcd", store)
