@@ -26,9 +26,7 @@ page = st.navigation(
 
 if accepted:
     door.warm()
-    try:
-        page.run()
-    finally:  # also under a page that ends early
-        notices.footer()
+    page.run()
+    notices.footer()
 else:
     notices.ask()

@@ -109,6 +109,42 @@ def phantom(
     _say(f"{images} synthetic films are in {escape(str(out))}. They show nobody.")
 
 
+@data_app.command("audit")
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Folder with films.", metavar="DIR")],
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Look for wrong labels too; takes minutes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for twins, leaks, odd films, shortcuts and wrong labels in a data set."""
+    from cxr_core.data import audit as audits
+    from cxr_core.data import sources
+
+    with _bar("") as progress:
+        report = _reporter(progress)
+        films = sources.open_catalog(str(folder), progress=report)
+        predictions = None
+        if labels:
+            from cxr_core.diagnosis import label_review
+
+            predictions = label_review.predict(films, progress=report)
+        checking = progress.add_task("Checking the set")
+
+        def show(step: str, done: int, total: int) -> None:
+            progress.update(checking, description=step, completed=done, total=total)
+
+        found = audits.audit(films, predictions=predictions, progress=show)
+    for finding in found.findings:
+        colour = {"high": "red", "medium": "yellow"}.get(finding.severity, "default")
+        _say(f"[{colour}]{finding.severity:<7}[/] {escape(finding.sentence)}")
+        _say(f"{'':<7} {escape(finding.advice)}")
+    if not found.findings:
+        _say("Nothing was found.")
+    if as_json:
+        _print_json({**found.summary, "findings": [each.as_json() for each in found.findings]})
+
+
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")],

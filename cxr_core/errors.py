@@ -17,6 +17,14 @@ class DatasetError(CxrError):
     """A folder or table is no usable data set; the text names the place and the mend."""
 
 
+class FetchError(DatasetError):
+    """A data set could not be had from its source; the text says what is in the way."""
+
+
+class FetchCancelledError(FetchError):
+    """A fetch ended because its user stopped it; nothing half-made is left."""
+
+
 class BundleError(CxrError):
     """A model bundle is missing, damaged or of another version; the text names it and the mend."""
 

@@ -27,6 +27,11 @@ def catalog_folder() -> Path:
     return _inside("catalogs")
 
 
+def exclusion_folder() -> Path:
+    """Return the folder of the lists of excluded films: a person's work, not to be deleted."""
+    return _inside("exclusions")
+
+
 def cache_folder() -> Path:
     """Return the folder for decoded-image caches; safe to delete at any time."""
     return _inside("cache")

@@ -11,7 +11,7 @@ title = st.container()
 catalog = datasets.choose()
 if catalog is None:
     title.title("Which films shall it be?", anchor=False)
-    st.stop()
+    notices.end_page()
 
 st.session_state[datasets.SEEN] = True
 with title:

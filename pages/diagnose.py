@@ -16,19 +16,19 @@ if chosen is None:
         page="pages/train.py",
         action="Train a model",
     )
-    st.stop()
+    notices.end_page()
 
 uploads.drop_zone()
 films = uploads.held()
 if not films:
     uploads.samples()
-    st.stop()
+    notices.end_page()
 
 try:
     predictor = loaders.predictor(models.folder(chosen))
 except CxrError as error:
     notices.wrong(error)
-    st.stop()
+    notices.end_page()
 bar = st.empty()
 readings = []
 for done, reading in enumerate(uploads.read_all(predictor), start=1):

@@ -12,7 +12,7 @@ try:
     runs = jobs.runs(loaders.store())
 except CxrError as error:
     notices.wrong(error)
-    st.stop()
+    notices.end_page()
 
 st.title(overview.headline(catalog, runs), anchor=False)
 grid = st.grid(3, min_column_width=240, key="home")

@@ -11,7 +11,7 @@ try:
     runs = jobs.runs(loaders.store())
 except CxrError as error:
     notices.wrong(error)
-    st.stop()
+    notices.end_page()
 
 st.title(run_views.headline(runs), anchor=False)
 if not runs:
@@ -21,7 +21,7 @@ if not runs:
         page="pages/train.py",
         action="Train a model",
     )
-    st.stop()
+    notices.end_page()
 
 asked = st.query_params.get("run")
 run = next((run for run in runs if run.run_id == asked), runs[0])

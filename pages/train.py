@@ -12,23 +12,14 @@ try:
     runs = jobs.runs(loaders.store())
 except CxrError as error:
     notices.wrong(error)
-    st.stop()
+    notices.end_page()
 shown = launch.watched(runs)
 st.title(run_views.train_headline(runs), anchor=False)
 
 live = shown is not None and shown.status.active
 with st.container(key="bench-live" if live else "bench-idle"):
     setup, bench = st.columns([1, 2], gap="large")
-with setup:
-    st.subheader("What to train", anchor=False)
-    catalog = datasets.choose()
-    if catalog is not None:
-        notices.synthetic_badge(catalog.synthetic)
-        chosen = launch.configure(catalog)
-        if chosen is not None:
-            recipe, config = chosen
-            launch.button(recipe, config, catalog, runs, enabled=launch.checks(config))
-with bench:
+with bench:  # first: opening a data set must not keep a run from being seen
     if shown is None:
         notices.nothing(
             ":material/model_training: No run yet",
@@ -40,3 +31,12 @@ with bench:
         run_views.outcome(shown)
         monitor.picture(shown)
     monitor.queue([run for run in reversed(runs) if run.status is Status.QUEUED and run != shown])
+with setup:
+    st.subheader("What to train", anchor=False)
+    catalog = datasets.choose()
+    if catalog is not None:
+        notices.synthetic_badge(catalog.synthetic)
+        chosen = launch.configure(catalog)
+        if chosen is not None:
+            recipe, config = chosen
+            launch.button(recipe, config, catalog, runs, enabled=launch.checks(config))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -58,10 +58,14 @@ _TYPES = {
     "readable": "bool",
     "error": "str",
 }
-_Row = tuple[object, ...]  # in the order of _TYPES
-_MEASURES_VERSION = 1  # raised when a measure changes its meaning: old caches are then not used
+# Kept beside them for :func:`looks`, and only read when somebody asks.
+_LOOKS = {"path": "str", "md5": "str", "pixels": "str", "thumbnail": "object"}
+_MEASURES = {**_TYPES, **_LOOKS}
+_Row = tuple[object, ...]  # in the order of _MEASURES
+_MEASURES_VERSION = 2  # raised when a measure changes its meaning: old caches are then not used
 _BATCH = 8  # films a thread measures before it reports
 _NEVER = np.iinfo(np.int64).min  # NaT as an integer
+THUMBNAIL = 32  # px, the side of a thumbnail
 _LATEST = np.iinfo(np.int64).max  # ns; some file systems hold times that no int64 does
 
 
@@ -90,6 +94,14 @@ class Catalog:
         for row in readable.sort_values("path").itertuples(index=False, name=None):
             digest.update("\0".join(row).encode() + b"\n")
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What films look like, for comparing them: one entry a readable film, in the frame's order."""
+
+    pixels: np.ndarray  # str (n,), a hash of the decoded film: equal films, equal hashes
+    thumbnails: np.ndarray  # uint8 (n, THUMBNAIL, THUMBNAIL), the film squashed to a square
 
 
 def order_classes(labels: Iterable[str]) -> tuple[str, ...]:
@@ -137,6 +149,35 @@ def scan(
         synthetic="synthetic" in films and bool(films["synthetic"].map(_is_true).any()),
         frame=frame[COLUMNS + extras].reset_index(drop=True),
     )
+
+
+def looks(catalog: Catalog) -> Looks:
+    """Return the looks of a catalog's readable films; the scan kept them as it decoded each film.
+
+    Raises:
+        DatasetError: a film changed or vanished since the scan.
+    """
+    films = catalog.frame.loc[catalog.frame["readable"], ["path", "md5"]]
+    found = _looks_of(catalog.root, films)
+    if found["pixels"].isna().any():  # the cache was deleted: measure again
+        _measure(catalog.root, list(catalog.frame["path"]), lambda done, total: None)
+        found = _looks_of(catalog.root, films)
+    lost = found.loc[found["pixels"].isna(), "path"]
+    if len(lost):
+        raise DatasetError(
+            f"{len(lost):,} films of {catalog.name} changed since they were read, such as "
+            f"'{lost.iloc[0]}'. Read the set again."
+        )
+    thumbnails = np.frombuffer(b"".join(found["thumbnail"]), np.uint8)
+    return Looks(
+        pixels=found["pixels"].to_numpy(dtype=str),
+        thumbnails=thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL),
+    )
+
+
+def _looks_of(root: Path, films: pd.DataFrame) -> pd.DataFrame:
+    """Return path, md5, pixels and thumbnail of films, in their order; missing where not cached."""
+    return films.merge(_load(_cache_file(root), _LOOKS), on=["path", "md5"], how="left")
 
 
 def perceptual_hash(pixels: np.ndarray) -> str:
@@ -411,7 +452,7 @@ def _words(names: Sequence[str]) -> str:
 def _measure(root: Path, paths: list[str], progress: Callable[[int, int], None]) -> pd.DataFrame:
     """Return the measured columns (_TYPES) for every path, from the cache where nothing changed."""
     cache = _cache_file(root)
-    cached = _load(cache)
+    cached = _load(cache, _TYPES)
     current = _files(root, paths)
     # Unreadable films are tried again each time: a permission or a decoder may have come since.
     known = current.merge(cached, on=["path", "bytes", "modified"], how="left", validate="1:1")
@@ -428,13 +469,13 @@ def _measure(root: Path, paths: list[str], progress: Callable[[int, int], None])
                 rows += batch
                 done += len(batch)
     finally:  # an interrupted scan of a large set goes on from here the next time
-        fresh = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
-        measures = pd.concat([kept, fresh], ignore_index=True)
-        remembered = measures[measures["readable"]]
-        if len(kept) != len(cached) or len(remembered) != len(kept):
-            _save(remembered, cache)
+        fresh = pd.DataFrame(rows, columns=list(_MEASURES)).astype(_MEASURES)
+        readable = fresh[fresh["readable"]]
+        if len(kept) != len(cached) or len(readable):
+            known = kept.merge(_load(cache, _LOOKS), on=["path", "md5"])
+            _save(pd.concat([known, readable], ignore_index=True), cache)
     progress(done, len(paths))
-    return measures
+    return pd.concat([kept, fresh[list(_TYPES)]], ignore_index=True)
 
 
 def _files(root: Path, paths: list[str]) -> pd.DataFrame:
@@ -465,7 +506,7 @@ def _measured(root: Path, files: pd.DataFrame) -> Generator[list[_Row], None, No
 
 
 def _measure_film(root: Path, path: str, size: int, modified: pd.Timestamp) -> _Row:
-    """Return one row in the order of _TYPES."""
+    """Return one row in the order of _MEASURES."""
     file = root / path
     try:
         # The reader itself refuses, by the path, what is no file or too large to load.
@@ -479,7 +520,11 @@ def _measure_film(root: Path, path: str, size: int, modified: pd.Timestamp) -> _
     else:
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(film.pixels))
-        look = perceptual_hash(film.pixels)
+        stored = np.ascontiguousarray(film.pixels)
+        content_hash = hashlib.md5(b"%d x %d:" % stored.shape, usedforsecurity=False)
+        content_hash.update(stored.data)
+        square = (THUMBNAIL, THUMBNAIL)
+        thumbnail = cv2.resize(stored, square, interpolation=cv2.INTER_AREA)
         return (
             path,
             film.width,
@@ -488,13 +533,15 @@ def _measure_film(root: Path, path: str, size: int, modified: pd.Timestamp) -> _
             size,
             modified,
             md5,
-            look,
+            perceptual_hash(thumbnail),
             mean,
             std,
             True,
             "",
+            content_hash.hexdigest(),
+            thumbnail.tobytes(),
         )
-    return (path, 0, 0, "", size, modified, "", "", np.nan, np.nan, False, reason)
+    return (path, 0, 0, "", size, modified, "", "", np.nan, np.nan, False, reason, "", b"")
 
 
 def _cache_file(root: Path) -> Path:
@@ -503,11 +550,12 @@ def _cache_file(root: Path) -> Path:
     return workspace.catalog_folder() / f"{key}.parquet"
 
 
-def _load(cache: Path) -> pd.DataFrame:
+def _load(cache: Path, types: Mapping[str, str]) -> pd.DataFrame:
+    """Return some columns of a cache file; no rows where it is not there yet, or damaged."""
     try:
-        return pd.read_parquet(cache, columns=list(_TYPES)).astype(_TYPES)
-    except (OSError, ValueError, KeyError):  # not there yet, or damaged: measured anew
-        return pd.DataFrame(columns=list(_TYPES)).astype(_TYPES)
+        return pd.read_parquet(cache, columns=list(types)).astype(dict(types))
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame(columns=list(types)).astype(dict(types))
 
 
 def _save(measures: pd.DataFrame, cache: Path) -> None:

@@ -6,13 +6,14 @@ The chest is described in the patient's own coordinates, whose unit is half the 
 rib cage: x runs to the image's right (the patient's left), y runs down, the origin is the middle
 of the chest. A :class:`View` maps them to the pixels of one film.
 
-Anatomy, pose, exposure and film size are drawn from the same distributions for every class, and the
-exposure is set on the chest without its lesions, so only the lesions tell the classes apart.
+Anatomy, pose, exposure and film size are drawn from the same distributions for every class. Half of
+what the lesions add to a film's brightness is taken back, as a photographer would who exposes for
+what is before the lens: only the lesions themselves tell the classes apart.
 """
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -173,27 +174,27 @@ def sample_patient(label: str, rng: Generator) -> Patient:
 
 
 def _sample_anatomy(rng: Generator) -> Anatomy:
-    right_dome = rng.normal(0.66, 0.05)
+    right_dome = rng.normal(0.66, 0.04)
     return Anatomy(
         apex=rng.normal(-1.16, 0.03),
         domes=(right_dome, right_dome + rng.uniform(0.03, 0.13)),
         angles=rng.normal(1.04, 0.03),
-        taper=rng.normal(0.46, 0.05),
-        wall=rng.uniform(0.08, 0.22),
-        shoulder=rng.normal(1.36, 0.05),
-        heart_left=rng.normal(0.56, 0.06),
-        heart_right=rng.normal(0.27, 0.03),
+        taper=rng.normal(0.46, 0.03),
+        wall=rng.uniform(0.1, 0.2),
+        shoulder=rng.normal(1.36, 0.03),
+        heart_left=rng.normal(0.55, 0.045),
+        heart_right=rng.normal(0.27, 0.025),
         mediastinum=rng.normal(0.19, 0.02),
         knob=rng.uniform(0.02, 0.11),
         trachea=rng.normal(-0.03, 0.015),
         first_rib=rng.normal(-1.06, 0.03),
         rib_pitch=rng.normal(0.2, 0.008),
-        rib_slope=rng.normal(0.36, 0.05),
-        rib_width=rng.normal(0.062, 0.006),
-        bone=rng.normal(1.0, 0.12),
-        clavicle=rng.normal(0.2, 0.06),
-        scapula=rng.normal(0.93, 0.06),
-        breast=rng.uniform(0.05, 0.16) if rng.random() < 0.45 else 0.0,
+        rib_slope=rng.normal(0.36, 0.035),
+        rib_width=rng.normal(0.062, 0.004),
+        bone=rng.normal(1.0, 0.08),
+        clavicle=rng.normal(0.2, 0.05),
+        scapula=rng.normal(0.95, 0.04),
+        breast=rng.uniform(0.02, 0.07) if rng.random() < 0.45 else 0.0,
         bubble=rng.uniform(0.1, 0.2) if rng.random() < 0.6 else 0.0,
         trees=tuple(_sample_tree(side, rng) for side in SIDES),
     )
@@ -221,22 +222,27 @@ def _sample_tree(side: int, rng: Generator) -> tuple[Branches, ...]:
 
 
 def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
-    """One to three ill-defined patches, more often in the middle and lower zones."""
+    """One to three ill-defined patches, more often in the middle and lower zones.
+
+    A patch is a haze with cotton-wool puffs in it: lobules that have filled with fluid.
+    """
     patches: list[Blob] = []
-    for _ in range(rng.choice([1, 2, 3], p=[0.2, 0.5, 0.3])):
-        size = rng.uniform(0.24, 0.38)
-        x, y = _place(anatomy, int(rng.choice(SIDES)), rng.beta(3.2, 1.6), rng.beta(1.6, 1.6))
-        patches += [
-            Blob(
-                x=x + rng.normal(0, 0.35 * size),
-                y=y + rng.normal(0, 0.35 * size),
-                width=size * rng.uniform(0.55, 1.0),
-                height=size * rng.uniform(0.55, 1.0),
-                tilt=rng.uniform(0, np.pi),
-                density=rng.uniform(0.25, 0.45),
+    for _ in range(rng.choice([1, 2, 3], p=[0.15, 0.5, 0.35])):
+        size = rng.uniform(0.26, 0.38)
+        x, y = _place(anatomy, int(rng.choice(SIDES)), 0.92 * rng.beta(3.0, 1.6), rng.beta(2, 2))
+        haze = [(1.0, rng.uniform(0.35, 0.55))] * 2
+        puffs = [(rng.uniform(0.18, 0.34), rng.uniform(0.35, 0.6)) for _ in range(18)]
+        for share, density in haze + puffs:
+            patches.append(
+                Blob(
+                    x + rng.normal(0, 0.2 + 0.35 * (1 - share)) * size,
+                    y + rng.normal(0, 0.2 + 0.35 * (1 - share)) * size,
+                    share * size * rng.uniform(0.75, 1.1),
+                    share * size * rng.uniform(0.75, 1.1),
+                    rng.uniform(0, np.pi),
+                    density,
+                )
             )
-            for _ in range(5)
-        ]
     return Findings(consolidations=tuple(patches), raggedness=_raggedness(rng))
 
 
@@ -252,15 +258,15 @@ def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
         hazes.append(
             Blob(x, y, rng.uniform(0.16, 0.28), rng.uniform(0.16, 0.26), 0.0, rng.uniform(0.1, 0.3))
         )
-        for _ in range(rng.integers(22, 40)):
-            nodules.append(
-                Nodule(
-                    x + rng.normal(0, 0.19),
-                    y + rng.normal(0, 0.2),
-                    radius=rng.uniform(0.02, 0.042),
-                    density=rng.uniform(0.45, 0.75),
-                )
+        nodules += [
+            Nodule(
+                x + rng.normal(0, 0.19),
+                y + rng.normal(0, 0.2),
+                radius=rng.uniform(0.022, 0.046),
+                density=rng.uniform(0.38, 0.65),
             )
+            for _ in range(rng.integers(22, 40))
+        ]
         for _ in range(rng.choice([0, 1, 2, 3], p=[0.1, 0.35, 0.35, 0.2])):
             centre = (x + rng.normal(0, 0.13), y + rng.normal(0, 0.13))
             cavities.append(_sample_cavity(centre, rng))
@@ -273,21 +279,21 @@ def _sample_cavity(centre: tuple[float, float], rng: Generator) -> Cavity:
     wall = rng.uniform(0.28, 0.5)
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     direction = np.stack([np.cos(angle), rng.uniform(0.75, 1.15) * np.sin(angle)], axis=1)
-    outlines = []
-    for size in (radius, radius * (1 - wall)):
-        waves = [
-            rng.normal(0, 0.09 / order) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
-            for order in (2, 3, 5)
-        ]
-        outlines.append(centre + direction * (size * (1 + sum(waves)))[:, None])
-    return Cavity(outlines[0], outlines[1], rng.uniform(0.5, 0.75))
+
+    def outline(size: float) -> Points:
+        order = np.array([[2], [3], [5]])
+        waves = np.cos(order * angle + rng.uniform(0, 2 * np.pi, (3, 1)))
+        bumps = (rng.normal(0, 0.09, (3, 1)) / order * waves).sum(axis=0)
+        return np.asarray(centre + direction * (size * (1 + bumps))[:, None])
+
+    return Cavity(outline(radius), outline(radius * (1 - wall)), rng.uniform(0.5, 0.75))
 
 
 def _raggedness(rng: Generator) -> Array:
     """Draw coarse and fine noise over the square from -1.5 to 1.5, mean 0, standard deviation 1."""
     coarse = cv2.resize(rng.standard_normal((14, 14)), (192, 192), interpolation=cv2.INTER_CUBIC)
     fine = cv2.resize(rng.standard_normal((64, 64)), (192, 192), interpolation=cv2.INTER_CUBIC)
-    noise = coarse + 1.0 * fine
+    noise = coarse + 0.6 * fine
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
@@ -319,22 +325,23 @@ class View:
     x: Array  # the patient's coordinates of every pixel
     y: Array
 
+    def canvas(self) -> NDArray[np.uint8]:
+        """Return an empty canvas to stroke on; :func:`_ink` reads it."""
+        return np.zeros(self.shape, np.uint8)
+
     def fill(self, outline: Points) -> Array:
         """Return 1 inside a closed outline and 0 outside, with smooth edges."""
-        canvas = np.zeros(self.shape, np.uint8)
-        cv2.fillPoly(canvas, [self._fixed(outline)], 255, cv2.LINE_AA, _SHIFT)
-        return canvas.astype(np.float32) / 255
+        canvas = self.canvas()
+        cv2.fillPoly(canvas, [self._fixed(outline)], _FULL, cv2.LINE_AA, _SHIFT)
+        return _ink(canvas)
 
     def stroke(self, canvas: NDArray[np.uint8], paths: Points, width: float, value: float) -> None:
         """Draw paths (n, k, 2) of a width (the patient's units) and a value (0-1) on a canvas."""
+        exact = width * self.scale
+        whole = max(1, round(exact))
+        ink = _FULL * value * exact / whole  # whole pixels change the width, not the amount
         cv2.polylines(
-            canvas,
-            list(self._fixed(paths)),
-            isClosed=False,
-            color=255 * min(value, 1.0),
-            thickness=max(1, round(width * self.scale)),
-            lineType=cv2.LINE_AA,
-            shift=_SHIFT,
+            canvas, list(self._fixed(paths)), False, min(255, ink), whole, cv2.LINE_AA, _SHIFT
         )
 
     def dot(
@@ -343,7 +350,15 @@ class View:
         """Draw a disc on a canvas."""
         x, y = self._fixed(np.array(centre))
         size = round(radius * self.scale * (1 << _SHIFT))
-        cv2.circle(canvas, (int(x), int(y)), size, 255 * value, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, (int(x), int(y)), size, _FULL * value, -1, cv2.LINE_AA, _SHIFT)
+
+    def window(self, centre: Sequence[float], reach: float) -> tuple[slice, slice]:
+        """Return the rows and columns of the film within ``reach`` of a point."""
+        pixels = self._fixed(np.array(centre)) >> _SHIFT
+        return tuple(
+            slice(max(0, int(p - reach * self.scale)), max(0, int(p + reach * self.scale) + 2))
+            for p in pixels[::-1]
+        )  # type: ignore[return-value]
 
     def depth(self, inside: Array) -> Array:
         """Return how deep each pixel lies inside a filled outline, in the patient's units."""
@@ -360,11 +375,17 @@ class View:
 
 
 _VERTEBRA = 0.19  # from disc to disc, in the patient's units
+_FULL = 160  # the gray level of a value of 1 on a canvas; there is room above it
 _SHIFT = 4  # binary digits after the point in the coordinates OpenCV draws with
 
 
+def _ink(canvas: NDArray[np.uint8]) -> Array:
+    """Return the values drawn on a canvas."""
+    return canvas.astype(np.float32) * np.float32(1 / _FULL)
+
+
 def _sample_view(shape: tuple[int, int], rng: Generator) -> View:
-    """Place the patient before a film: the distance, a small shift and tilt, a deep breath or not."""
+    """Place the patient before a film: distance, a small shift and tilt, a deep breath or not."""
     height, width = shape
     scale = max(width, height) / rng.uniform(2.62, 2.82)
     tilt = rng.normal(0, 0.025)
@@ -398,10 +419,10 @@ class Layers:
 
     def attenuation(self, density: Array) -> Array:
         """Return the attenuation with lungs of a density, 0 healthy to 1 solid."""
-        dense = density * (1 - 0.4 * self.bronchi)
+        dense = density * (1 - 0.35 * self.bronchi)
         air = self.air * (1 - dense)
         ribs = self.ribs * (0.35 + 0.65 * air)  # scatter washes them out where the tissue is thick
-        return self.tissue - 0.66 * air + 0.13 * self.vessels * air + ribs + self.bones
+        return self.tissue - 0.66 * air + 0.1 * self.vessels * air + ribs + self.bones
 
 
 def draw(label: str, rng: Generator, *, size: tuple[int, int] | None = None) -> Phantom:
@@ -554,9 +575,9 @@ def _body(anatomy: Anatomy, view: View) -> Array:
     body = trunk * (1 - np.exp(-view.depth(trunk) / 0.13))
     body *= np.interp(view.y, [-1.6, -1.0, -0.3, 0.6, 1.2], [0.66, 0.78, 0.88, 0.95, 1.05])
     arm = _smooth([(shoulder + 0.02, -0.95), (shoulder + 0.2, -0.35), (shoulder + 0.32, 2.0)])
-    canvas = np.zeros(view.shape, np.uint8)
+    canvas = view.canvas()
     view.stroke(canvas, np.stack([arm * (side, 1) for side in SIDES]), 0.42, 1.0)
-    arms = canvas.astype(np.float32) / 255
+    arms = _ink(canvas)
     np.maximum(body, 0.55 * arms * (1 - np.exp(-view.depth(arms) / 0.08)), out=body)
     return view.blur(body, 0.01)
 
@@ -565,16 +586,16 @@ def _soft_shadows(anatomy: Anatomy, view: View, heart: Array) -> Array:
     """Add what lies in the trunk: abdomen, trachea, hila, breasts, the stomach's air bubble."""
     shadows = 0.1 * view.blur(heart, 0.03)
     for side in SIDES:
-        shadows += 0.1 * _ellipse(view, side * 0.27, -0.12 - 0.03 * (side > 0), 0.11, 0.2)
+        shadows += 0.06 * _ellipse(view, side * 0.27, -0.12 - 0.03 * (side > 0), 0.11, 0.2)
         if anatomy.breast:
             shadows += anatomy.breast * _breast(view, side)
-    airway = np.zeros(view.shape, np.uint8)
+    airway = view.canvas()
     carina = (anatomy.trachea, -0.4)
     view.stroke(airway, np.array([[(0.0, -2.0), (0.0, -1.1), carina]]), 0.09, 1.0)
     for side in SIDES:
         bronchus = [carina, (side * 0.12, -0.28), (side * 0.26, -0.16)]
         view.stroke(airway, np.array([bronchus]), 0.06, 0.4)
-    shadows -= 0.17 * view.blur(airway.astype(np.float32) / 255, 0.02)
+    shadows -= 0.17 * view.blur(_ink(airway), 0.02)
     if anatomy.bubble:
         level = anatomy.domes[1] + 0.1 + 0.7 * anatomy.bubble
         stomach = _ellipse(view, 0.5, level, 1.4 * anatomy.bubble, 0.7 * anatomy.bubble)
@@ -586,7 +607,7 @@ def _breast(view: View, side: int) -> Array:
     """Return the thickness of a breast: it fades upwards and ends in a curved fold below."""
     across, down = (view.x - side * 0.52) / 0.46, view.y - 0.32
     square = across * across + np.maximum(down / 0.42, down / -0.8) ** 2
-    return view.blur(np.sqrt(np.clip(1 - square, 0, 1)), 0.015)
+    return view.blur(np.sqrt(np.clip(1 - square, 0, 1, dtype=np.float32)), 0.015)
 
 
 def _ellipse(view: View, x: float, y: float, width: float, height: float) -> Array:
@@ -602,7 +623,7 @@ def _ribs(anatomy: Anatomy, view: View) -> Array:
     back = _tubes(view, np.array(both[0] + both[1]), anatomy.rib_width, 1.0)
     fronts = np.array([front * (s, 1) for s in SIDES for _, front in courses[:7]])
     front = _tubes(view, fronts, 1.15 * anatomy.rib_width, 0.6)
-    return view.blur(0.11 * back + 0.1 * front, 0.008)
+    return view.blur(0.1 * back + 0.09 * front, 0.008)
 
 
 def _rib(anatomy: Anatomy, number: int) -> tuple[Points, Points]:
@@ -628,10 +649,10 @@ def _rib(anatomy: Anatomy, number: int) -> tuple[Points, Points]:
 
 def _tubes(view: View, paths: Points, width: float, value: float) -> Array:
     """Draw hollow bones: bands whose edges, seen through more of the cortex, are brighter."""
-    canvas = np.zeros(view.shape, np.uint8)
+    canvas = view.canvas()
     view.stroke(canvas, paths, width, value)
     view.stroke(canvas, paths, 0.55 * width, 0.68 * value)
-    return canvas.astype(np.float32) / 255
+    return _ink(canvas)
 
 
 def _shoulder_girdle(anatomy: Anatomy, view: View) -> Array:
@@ -658,17 +679,17 @@ def _shoulder_girdle(anatomy: Anatomy, view: View) -> Array:
             (shoulder - 0.12, -0.92 - 0.95 * rise),
         ]
     )
-    canvas = np.zeros(view.shape, np.uint8)
+    canvas = view.canvas()
     blades, ridges, arms, clavicles = (
         np.stack([bone * (side, 1) for side in SIDES]) for bone in (blade, ridge, arm, clavicle)
     )
-    girdle = 0.17 * np.maximum(view.fill(blades[0]), view.fill(blades[1]))
+    girdle = np.float32(0.17) * np.maximum(view.fill(blades[0]), view.fill(blades[1]))
     view.stroke(canvas, blades, 0.02, 0.3)
     view.stroke(canvas, ridges, 0.05, 0.3)
     for side in SIDES:
         view.dot(canvas, (side * (shoulder + 0.04), -0.92), 0.125, 0.5)
         view.dot(canvas, (side * 0.13, -0.84), 0.05, 0.4)
-    np.maximum(girdle, canvas.astype(np.float32) / 255, out=girdle)
+    np.maximum(girdle, _ink(canvas), out=girdle)
     np.maximum(girdle, _tubes(view, arms, 0.13, 0.55), out=girdle)
     np.maximum(girdle, _tubes(view, clavicles, 0.075, 0.5), out=girdle)
     return 0.3 * view.blur(girdle, 0.006)
@@ -676,26 +697,27 @@ def _shoulder_girdle(anatomy: Anatomy, view: View) -> Array:
 
 def _spine(view: View) -> Array:
     """Draw the vertebral column: bodies with paler discs between them, and the pedicles."""
-    column = np.zeros(view.shape, np.uint8)
+    column = view.canvas()
     view.stroke(column, np.array([[(0.0, -2.5), (0.0, 2.5)]]), 0.2, 0.75)
     heights = np.arange(-2.0, 2.0, _VERTEBRA)
     view.stroke(column, np.array([[(-0.09, y), (0.09, y)] for y in heights]), 0.03, 0.45)
     for y in heights + 0.4 * _VERTEBRA:
         for side in SIDES:
             view.dot(column, (side * 0.07, y), 0.025, 1.0)
-    return 0.15 * view.blur(column.astype(np.float32) / 255, 0.015)
+    return 0.15 * view.blur(_ink(column), 0.015)
 
 
 def _vessels(anatomy: Anatomy, view: View) -> tuple[Array, Array]:
     """Draw the vessel trees, and beside their larger branches the bronchi."""
-    vessels, bronchi = (np.zeros(view.shape, np.uint8) for _ in range(2))
+    vessels, bronchi = (view.canvas() for _ in range(2))
     for tree in anatomy.trees:
         for branches in reversed(tree):
             strength = (branches.width / tree[0].width) ** 0.8
             view.stroke(vessels, branches.paths, branches.width, strength)
         for branches in tree[2:4]:
-            view.stroke(bronchi, branches.paths + (0.0, 0.03), 0.6 * branches.width, 1.0)
-    return tuple(view.blur(c.astype(np.float32) / 255, 0.008) for c in (vessels, bronchi))
+            beside = branches.paths + np.array([0.0, 0.03])
+            view.stroke(bronchi, beside, 0.6 * branches.width, 1.0)
+    return view.blur(_ink(vessels), 0.008), view.blur(_ink(bronchi), 0.008)
 
 
 @lru_cache
@@ -728,24 +750,25 @@ def _density(findings: Findings, view: View) -> Array:
     )
     air = np.ones(view.shape, np.float32)
     for patch in findings.consolidations + findings.hazes:
-        bulk = _bulge(patch, view) * (1 + 0.4 * ragged)
-        air *= 1 - patch.density / (1 + np.exp((0.45 - bulk) / 0.1))
-    foci = np.zeros(view.shape, np.uint8)
+        part = view.window((patch.x, patch.y), 2.2 * max(patch.width, patch.height))
+        hill = _hill(patch, view.x[part], view.y[part])
+        air[part] *= 1 - patch.density * np.minimum(hill * (1 + 0.2 * ragged[part]), 1)
+    foci = view.canvas()
     for nodule in findings.nodules:
         view.dot(foci, (nodule.x, nodule.y), nodule.radius, nodule.density)
     walls = np.zeros(view.shape, np.float32)
     for cavity in findings.cavities:
         wall = view.fill(cavity.outer) * (1 - 0.85 * view.fill(cavity.inner))
         np.maximum(walls, cavity.density * wall, out=walls)
-    air *= 1 - view.blur(foci.astype(np.float32) / 255, 0.012)
+    air *= 1 - view.blur(_ink(foci), 0.012)
     air *= 1 - view.blur(walls * (1 + 0.15 * ragged), 0.012)
     return np.clip(1 - air, 0, 1)
 
 
-def _bulge(blob: Blob, view: View) -> Array:
+def _hill(blob: Blob, x: Array, y: Array) -> Array:
     """Return a Gaussian hill over the blob: 1 at its centre, 1/e on its ellipse."""
     cosine, sine = float(np.cos(blob.tilt)), float(np.sin(blob.tilt))
-    x, y = view.x - np.float32(blob.x), view.y - np.float32(blob.y)
+    x, y = x - np.float32(blob.x), y - np.float32(blob.y)
     along = (x * cosine + y * sine) / blob.width
     across = (y * cosine - x * sine) / blob.height
     return np.exp(-along * along - across * across)
@@ -754,9 +777,7 @@ def _bulge(blob: Blob, view: View) -> Array:
 # ----------------------------------------------------------------------------- exposure and film
 
 
-def _develop(
-    film: Array, healthy: Array, view: View, rng: Generator
-) -> NDArray[np.uint8]:
+def _develop(film: Array, healthy: Array, view: View, rng: Generator) -> NDArray[np.uint8]:
     """Turn attenuation into gray levels: noise, tone curve, exposure, the side marker.
 
     The exposure is drawn afresh for each film and set by ``healthy``, the same film without its
@@ -836,7 +857,9 @@ def write(
     rows: list[dict[str, str]] = []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         jobs = [
-            pool.submit(_write_patient, folder, number, case, SeedSequence(seed, spawn_key=(1, number)))
+            pool.submit(
+                _write_patient, folder, number, case, SeedSequence(seed, spawn_key=(1, number))
+            )
             for number, case in enumerate(cases)
         ]
         for job in jobs:

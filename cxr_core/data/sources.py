@@ -1,4 +1,4 @@
-"""Where a data set comes from: the built-in phantoms or a folder; its licence and its citation."""
+"""Where data sets come from: phantoms, a folder, an upload, the network; licence and citation."""
 
 import shutil
 from collections.abc import Callable
@@ -9,13 +9,29 @@ from pathlib import Path
 from filelock import FileLock
 
 from cxr_core import workspace
-from cxr_core.data import patients, phantom
+from cxr_core.data import kaggle, library, medmnist, patients, phantom
 from cxr_core.data.catalog import Catalog, scan
+from cxr_core.data.library import NOT_REPORTED, Cancelled, LocalSet, Progress, Source
 
 BUILT_IN = "phantom"
 BUILT_IN_NAME = "Built-in phantoms"
 BUILT_IN_IMAGES, BUILT_IN_SEED = 600, 0
-NOT_REPORTED = "not reported"
+
+# All that can be had, to be shown before it is fetched; any other set on Kaggle: kaggle.describe.
+SOURCES: tuple[Source, ...] = (
+    Source(
+        key=BUILT_IN,
+        title=BUILT_IN_NAME,
+        summary=(
+            f"{BUILT_IN_IMAGES} synthetic films (normal, pneumonia, tuberculosis), drawn on this "
+            "machine with masks of their lesions. To learn the app with; they show no person."
+        ),
+        licence=phantom.LICENCE,
+        citation=phantom.CITATION,
+    ),
+    *medmnist.SIZES,
+    *kaggle.KNOWN,
+)
 
 _GUANGZHOU = {
     "name": "Guangzhou paediatric chest X-rays (recognised by their file names)",
@@ -33,7 +49,8 @@ def open_catalog(
 ) -> Catalog:
     """Open a data set by ``data.root``: 'phantom' for the built-in set, else a folder.
 
-    The built-in set is drawn on first use; a second process waits for the first to finish.
+    The built-in set is drawn on first use; a second process waits for the first to finish. A set
+    that was fetched or uploaded (:func:`local_sets`) is opened by its folder and keeps its title.
 
     Args:
         root: 'phantom' or a folder's path; '~' is understood.
@@ -46,21 +63,65 @@ def open_catalog(
     tell = progress or (lambda step, done, total: None)
     reading = partial(tell, "Reading the films")
     if root != BUILT_IN:
-        return scan(Path(root), patient_pattern=patient_pattern, progress=reading)
+        catalog = scan(Path(root), patient_pattern=patient_pattern, progress=reading)
+        fetched = library.origin(catalog.root)
+        return replace(catalog, name=fetched.title) if fetched else catalog
     folder = _built_in(partial(tell, "Drawing the built-in set"))
     catalog = scan(folder, patient_pattern=patient_pattern, progress=reading)
     return replace(catalog, name=BUILT_IN_NAME)
 
 
+def fetch(
+    source: Source,
+    *,
+    progress: Progress = library.no_progress,
+    cancelled: Cancelled = library.never,
+) -> Path:
+    """Return the folder of a set, fetched into the workspace where it is not there yet.
+
+    Args:
+        source: one of ``SOURCES``, or what :func:`cxr_core.data.kaggle.describe` returned.
+        progress: called in the caller's thread with (bytes done, bytes in all; 0 where unknown),
+            for the built-in set with films.
+        cancelled: asked now and then, in the caller's thread; true ends the work.
+
+    Raises:
+        FetchError: what is in the way (network, token, server, disk), and what to do.
+        FetchCancelledError: ``cancelled()`` was true; nothing half-made is left.
+    """
+    match source:
+        case medmnist.PneumoniaMNIST():
+            return medmnist.fetch(source, progress=progress, cancelled=cancelled)
+        case kaggle.KaggleSet():
+            return kaggle.fetch(source, progress=progress, cancelled=cancelled)
+
+    def drawn(done: int, total: int) -> None:
+        library.stop_if(cancelled, source.title)
+        progress(done, total)
+
+    return _built_in(drawn)
+
+
+def local_sets() -> list[LocalSet]:
+    """Return the fetched and uploaded sets that lie in the workspace, the newest first."""
+    return library.local_sets()
+
+
 def provenance(catalog: Catalog) -> dict[str, str | bool]:
     """Return name, licence, citation and synthetic, as they go into a bundle and its card.
 
-    Known sets are recognised; of any other the licence and the citation are "not reported".
+    Fetched sets have it on record and known sets are recognised; of any other the licence and the
+    citation are "not reported".
     """
+    fetched = library.origin(catalog.root)
     if catalog.synthetic and set(phantom.COLUMNS) <= set(catalog.frame.columns):
         known = {"licence": phantom.LICENCE, "citation": phantom.CITATION}
+    elif fetched and fetched.licence != NOT_REPORTED:
+        known = {"licence": fetched.licence, "citation": fetched.citation}
     elif patients.recognise(list(catalog.frame["path"])) is patients.GUANGZHOU:
         known = _GUANGZHOU
+    elif fetched:
+        known = {"citation": fetched.citation}
     else:
         known = {}
     unknown = {"name": catalog.name, "licence": NOT_REPORTED, "citation": NOT_REPORTED}
@@ -76,6 +137,9 @@ def _built_in(progress: Callable[[int, int], None]) -> Path:
         if not folder.is_dir():
             unfinished = folder.with_suffix(".partial")
             shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was ended
-            phantom.write(unfinished, BUILT_IN_IMAGES, BUILT_IN_SEED, progress=progress)
-            unfinished.rename(folder)
+            try:
+                phantom.write(unfinished, BUILT_IN_IMAGES, BUILT_IN_SEED, progress=progress)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -11,9 +11,10 @@ from cxr_core import images
 if TYPE_CHECKING:
     import keras
 
-# Logits by which the evidence must stand out from the map's own floor. 0.1 logit changes the odds
-# by a tenth: less is no evidence that a reader could use.
-MIN_EVIDENCE = 0.1
+# Logits by which the evidence must stand out from the map's own floor; 0.25 moves a probability of
+# 50 % to 56 %. On 80 real films and a fine-tuned EfficientNet-Lite0, the maps of normal films held
+# at most 0.2, those of films called pneumonia at a probability above 60 % at least 0.5.
+MIN_EVIDENCE = 0.25
 
 
 @dataclass(frozen=True, eq=False)

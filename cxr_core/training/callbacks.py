@@ -1,7 +1,7 @@
 """What happens between two batches and between two epochs, each in a small callback.
 
-Their order matters: `Validation` puts the validation figures into ``logs``, and those that come
-after it (best weights, falling rate) read them there.
+Their order matters: `SettledNormalisation` readies the model, `Validation` then puts its figures
+into ``logs``, and those that come after (best weights, falling rate) read them there.
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from cxr_core.data.batches import TrainingBatches
 from cxr_core.errors import TrainingError
@@ -91,6 +92,76 @@ class BatchPoints(keras.callbacks.Callback):
         self._written = {name: logs[name] for name in self._written}
         self._written_films = self._films
         self._written_at = time.monotonic()
+
+
+class SettledNormalisation(keras.callbacks.Callback):
+    """Measures what batch normalisation needs for inference, after every epoch.
+
+    The running means that training leaves behind are those of films with dropout on, and of
+    weights some steps old. On a set of a few hundred films, with weights that change fast, they are
+    so far off that validation loss jumps between epochs and the best one is found by luck. So the
+    statistics are measured anew: mean and variance over training films without dropout and
+    augmentation (Wu and Johnson 2021, arXiv 2105.07576, section 3).
+
+    Args:
+        pixels: decoded films uint8 ``(m, size, size)``.
+        rows: which of them are trained on; of many, 640 are drawn.
+        seed: of that draw.
+    """
+
+    _BATCH, _FILMS = 32, 640
+
+    def __init__(self, pixels: np.ndarray, rows: np.ndarray, seed: int) -> None:
+        super().__init__()
+        chosen = np.random.default_rng(seed).permutation(rows)[: self._FILMS]
+        self._batches = np.array_split(chosen, max(1, len(chosen) // self._BATCH))
+        self._pixels = pixels
+        self._layers: list[keras.layers.BatchNormalization] = []
+        self._pass: Callable[[tf.Tensor], object]
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Trace a pass that leaves in each layer the statistics of its batch alone."""
+        model = self.model
+        self._layers = [
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        ]
+        # Momentum and rate are constants of a traced graph: that of the training keeps its own.
+        changed = [(layer, "momentum", layer.momentum) for layer in self._layers]
+        changed += [
+            (layer, "rate", layer.rate)
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Dropout)
+        ]
+        for layer, name, _ in changed:
+            setattr(layer, name, 0.0)
+        traced = tf.function(lambda films: model(films, training=True))
+        self._pass = traced.get_concrete_function(
+            tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        )
+        for layer, name, value in changed:
+            setattr(layer, name, value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Set mean and variance of every layer to those over the films."""
+        if not self._layers:
+            return
+        means, variances = [], []  # a row a batch, the layers' channels side by side
+        for rows in self._batches:
+            self._pass(tf.constant(self._pixels[rows].astype(np.float32)[..., None]))
+            means.append(np.concatenate([layer.moving_mean.numpy() for layer in self._layers]))
+            variances.append(
+                np.concatenate([layer.moving_variance.numpy() for layer in self._layers])
+            )
+        mean = np.mean(means, axis=0)
+        variance = np.mean(variances, axis=0) + np.var(means, axis=0)
+        ends = np.cumsum([layer.moving_mean.shape[0] for layer in self._layers])[:-1]
+        for layer, its_mean, its_variance in zip(
+            self._layers, np.split(mean, ends), np.split(variance, ends), strict=True
+        ):
+            layer.moving_mean.assign(its_mean)
+            layer.moving_variance.assign(its_variance)
 
 
 class Validation(keras.callbacks.Callback):

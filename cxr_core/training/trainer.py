@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import platform
-import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +25,19 @@ import tensorflow as tf
 import cxr_core
 from cxr_core import workspace
 from cxr_core.config import HardwareConfig, ModelConfig, RunConfig
-from cxr_core.data import batches, sources, splits
+from cxr_core.data import batches, exclusions, sources, splits
 from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import TrainingError
 from cxr_core.evaluation import calibration, metrics
 from cxr_core.training import bundle_index, losses, schedules
-from cxr_core.training.callbacks import BatchPoints, BestWeights, Requests, Validation
+from cxr_core.training.callbacks import (
+    BatchPoints,
+    BestWeights,
+    Requests,
+    SettledNormalisation,
+    Validation,
+)
 from cxr_core.training.tracking import TAG_DATA, TAG_DEVICE, TAG_SYNTHETIC
 from cxr_core.training.writer import RunWriter
 from cxr_core.zoo import registry
@@ -232,11 +238,19 @@ def read_films(config: RunConfig, run: RunWriter) -> FilmSet:
     Raises:
         DatasetError: there is no usable data set.
     """
-    catalog = sources.open_catalog(
-        config.data.root, progress=lambda phase, done, total: run.progress(done, total)
-    )
+
+    def tell(step: str, done: int, total: int) -> None:
+        run.phase(step[0].lower() + step[1:])
+        run.progress(done, total)
+
+    opened = sources.open_catalog(config.data.root, progress=tell)
+    catalog, left_out = exclusions.without(opened)
     split = splits.cut(catalog, config.data, config.seed)
     run.note(*split.notes)
+    if left_out:
+        run.note(f"Films left out because somebody excluded them: {len(left_out):,}.")
+        run.text("exclusions.csv", exclusions.as_table(left_out).to_csv(index=False))
+    run.phase("decoding the films")
     films = batches.decode(catalog.root, split.table, config.image, progress=run.progress)
     classes = catalog.classes
 
@@ -266,6 +280,7 @@ def read_films(config: RunConfig, run: RunWriter) -> FilmSet:
             "train_films": len(found.train.table),
             "val_films": len(found.val.table),
             "test_films": len(found.test.table),
+            "excluded_films": len(left_out),
             "data_fingerprint": catalog.fingerprint,
         }
     )
@@ -425,7 +440,13 @@ def fit(model: keras.Model, films: FilmSet, config: RunConfig, run: RunWriter) -
         }
 
     requests, best = Requests(run), BestWeights(stop.monitor, stop.patience)
-    callbacks = [requests, BatchPoints(run, training), Validation(run, training, validate), best]
+    callbacks = [
+        requests,
+        BatchPoints(run, training),
+        SettledNormalisation(films.pixels, films.train.rows, config.seed),
+        Validation(run, training, validate),
+        best,
+    ]
     if settings.schedule == "plateau":
         callbacks.append(schedules.plateau(stop))
     model.compile(
@@ -457,18 +478,15 @@ def keep(
     run: RunWriter,
 ) -> bundle.BundleInfo:
     """Write bundle, split, predictions and results, and keep them as artefacts of the run."""
-    scratch = workspace.run_folder(run.run_id)
-    folder = scratch / "bundle"
-    info = bundle.write(folder, info, model.save, films.split)
-    run.file(folder)
-    shutil.rmtree(folder)  # the store has it now
-
-    films.split.to_csv(scratch / "splits.csv", index=False)
-    predictions(films, logits).to_parquet(scratch / "predictions.parquet", index=False)
-    results = json.dumps(info.metrics, indent=2, allow_nan=False)
-    (scratch / "evaluation.json").write_text(results, encoding="utf-8")
-    for name in ("splits.csv", "predictions.parquet", "evaluation.json"):
-        run.file(scratch / name)
+    with tempfile.TemporaryDirectory(dir=workspace.run_folder(run.run_id)) as name:
+        scratch = Path(name)
+        info = bundle.write(scratch / "bundle", info, model.save, films.split)
+        films.split.to_csv(scratch / "splits.csv", index=False)
+        predictions(films, logits).to_parquet(scratch / "predictions.parquet", index=False)
+        results = json.dumps(info.metrics, indent=2, allow_nan=False)
+        (scratch / "evaluation.json").write_text(results, encoding="utf-8")
+        for artefact in sorted(scratch.iterdir()):
+            run.file(artefact)
     return info
 
 

@@ -37,7 +37,7 @@ class RunWriter:
         self._store = store
         self._request: Request | None = None
         self._points: list[tuple[str, int, float, float]] = []
-        self._progress = self._written_progress = ""
+        self._phase = self._progress = self._written_progress = ""
         self._notes: list[str] = []
         self._lock = threading.Lock()  # for the points
         self._closed = threading.Event()
@@ -78,16 +78,19 @@ class RunWriter:
             raise RunCancelled
 
     def phase(self, words: str) -> None:
-        """Record what the trainer does now; a cancelled run ends here."""
+        """Record what the trainer does now, if it is new; a cancelled run ends here."""
         self.obey()
+        if words == self._phase:
+            return
         _log.info("Now %s.", words)
+        self._phase = words
         self._progress = self._written_progress = ""
         self._store.set_tags(self.run_id, {TAG_PHASE: words, TAG_PROGRESS: ""})
 
-    def progress(self, done: int, total: int, unit: str = "films") -> None:
-        """Record how far the phase is; costs nothing, so call it often. Cancels as `phase`."""
+    def progress(self, done: int, total: int) -> None:
+        """Record how many films the phase is through with; costs nothing. Cancels as `phase`."""
         self.obey()
-        self._progress = f"{done} of {total} {unit}"
+        self._progress = f"{done} of {total} films"
 
     def note(self, *sentences: str) -> None:
         """Tell whoever reads the run what was done to its data or its weights."""

@@ -49,12 +49,13 @@ def overview(readings: Sequence[Reading], key: str) -> Reading:
         on_select="rerun",
         selection_mode="single-row",
         row_height=56,
+        placeholder="–",
         column_config={
             "Film": st.column_config.ImageColumn(width="small"),
             "Any finding": st.column_config.ProgressColumn(
                 min_value=0,
-                max_value=1,
-                format="percent",
+                max_value=100,
+                format="%.1f %%",
                 help="Calibrated probability that the film shows any finding.",
             ),
         },
@@ -170,5 +171,5 @@ def _row(reading: Reading) -> dict[str, Any]:
         "Film": loaders.data_url(loaders.jpeg(film.pixels, 112)),
         "File": film.name,
         "Answer": answer,
-        "Any finding": diagnosis.abnormal,
+        "Any finding": None if diagnosis.abnormal is None else 100 * diagnosis.abnormal,
     }

@@ -147,6 +147,7 @@ def patients(catalog: Catalog) -> None:
         table = pd.crosstab(cut.table["split"], cut.table["label"])
         table = table.reindex(index=["train", "val", "test"], columns=list(catalog.classes))
         table["Patients"] = cut.table.groupby("split")["patient_id"].nunique()
+        table = table.rename(index={"train": "Training", "val": "Validation", "test": "Test"})
         st.table(table.rename_axis(index=None, columns=None), border="horizontal")
         st.markdown("\n".join(f"- {note}" for note in cut.notes))
 

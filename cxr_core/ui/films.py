@@ -32,14 +32,14 @@ def gallery(catalog: Catalog) -> None:
         key = f"films_page:{catalog.root}:{pd.util.hash_pandas_object(chosen['path']).sum():x}"
         shown = page(chosen, st.session_state.get(key, 1))
         picked = _picked(catalog, shown)
-        with st.grid(min_column_width=120, gap="small"):
+        with st.grid(min_column_width=104, gap="small"):
             for film in shown.to_dict("records"):
                 cell(catalog, film, caption=_caption(film, catalog), picked=film["path"] == picked)
         if pages > 1:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.pagination(pages, key=key)
                 st.caption(f"{words.count(len(chosen), 'film')}", width="content")
-    with side:
+    with side, st.container(key="beside"):
         rows = catalog.frame[catalog.frame["path"] == picked]
         detail(catalog, rows.iloc[0])
 

@@ -206,13 +206,17 @@ def _requests(record: RunRecord) -> None:
 
 def _picture(run_id: str, live: bool) -> None:
     store = loaders.store()
-    record = store.get(run_id)
+    record = jobs.bury_if_dead(store.get(run_id), store)
     if live and not record.status.active:
         st.rerun()  # the whole page: buttons, queue and the clock of this fragment depend on it
     table = store.curves(run_id, EPOCH_METRICS + BATCH_METRICS)
+    if table.empty and not live:
+        st.markdown(":gray[The run ended before its first step.]")
+        return
     _numbers(record, progress(record, table))
     if table.empty:
-        _before_the_first_point(record)
+        with st.container(height=320, border=True, vertical_alignment="center"):
+            st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
         return
     curves_of(record, table, key="monitor")
 
@@ -251,16 +255,6 @@ def _numbers(record: RunRecord, now: Progress) -> None:
         )
     elif device:
         st.caption(f"Trained on {device}.")
-
-
-def _before_the_first_point(record: RunRecord) -> None:
-    with st.container(height=320, border=True, vertical_alignment="center"):
-        text = (
-            "The curves begin with the first step."
-            if record.status.active
-            else "The run ended before its first step."
-        )
-        st.markdown(f":gray[{text}]", text_alignment="center")
 
 
 def _last_step(curves: pd.DataFrame, metric: str) -> int:

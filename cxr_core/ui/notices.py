@@ -1,5 +1,7 @@
 """What the app says about itself: the research notice, synthetic marks, empty and wrong states."""
 
+from typing import NoReturn
+
 import streamlit as st
 
 from cxr_core import NOT_FOR_CLINICAL_USE, __version__
@@ -56,6 +58,12 @@ def footer() -> None:
         )
     st.space("small")
     st.caption(f":material/science: {NOT_FOR_CLINICAL_USE}")
+
+
+def end_page() -> NoReturn:
+    """End a page early, with the line that stands under every page."""
+    footer()
+    st.stop()
 
 
 def synthetic_badge(synthetic: bool, text: str = "Synthetic films") -> None:

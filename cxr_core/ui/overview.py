@@ -7,6 +7,7 @@ from streamlit.elements.lib.grid_container import GridContainer
 
 from cxr_core import figures
 from cxr_core.data.catalog import Catalog
+from cxr_core.training import jobs
 from cxr_core.training.tracking import RunRecord, Status
 from cxr_core.ui import (
     charts,
@@ -122,7 +123,7 @@ def path(runs: Sequence[RunRecord]) -> None:
 
 def _working(run_id: str) -> None:
     store = loaders.store()
-    record = store.get(run_id)
+    record = jobs.bury_if_dead(store.get(run_id), store)
     if not record.status.active:
         st.rerun()
     table = store.curves(run_id, monitor.EPOCH_METRICS + monitor.BATCH_METRICS)

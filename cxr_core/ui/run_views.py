@@ -274,6 +274,9 @@ def _origin(run: RunRecord) -> str:
 
 
 def _curves(run: RunRecord) -> None:
+    if run.status.active:
+        monitor.picture(run)
+        return
     points = loaders.store().curves(run.run_id, monitor.EPOCH_METRICS + monitor.BATCH_METRICS)
     if points.empty:
         st.markdown("This run has no curves: it ended before its first step.")

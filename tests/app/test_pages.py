@@ -10,6 +10,7 @@ from conftest import REPOSITORY, Finished, texts
 from streamlit.testing.v1 import AppTest
 
 from cxr_core.config import RunConfig
+from cxr_core.data import sources
 from cxr_core.training.tracking import TAG_DATA, RunStore, Status
 from cxr_core.ui import uploads
 
@@ -66,6 +67,16 @@ for page in ("home", "dataset", "train", "runs", "diagnose"):
     assert "tensorflow" not in sys.modules, page
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY, timeout=120)
+
+
+def test_the_first_launch_draws_the_built_in_set(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, workspace_folder: Path
+) -> None:
+    monkeypatch.setattr(sources, "BUILT_IN_IMAGES", 30)
+    app = open_page("home", data_kind="phantom", data_root="phantom")
+    assert app.title[0].value.startswith("30 films to learn from")
+    assert "Synthetic films" in texts(app)
+    assert (workspace_folder / "data" / "phantom" / "metadata.csv").is_file()
 
 
 def test_the_dataset_page_says_what_the_set_is(open_page: Open) -> None:
@@ -156,7 +167,7 @@ def test_a_sample_film_gets_an_answer_in_words(open_page: Open, finished: Finish
     assert "likely: " in app.header[0].value
     assert "threshold of" in app.header[0].value
     assert "not for clinical use" in texts(app)
-    assert len(app.get("imgs")) >= 2  # the film and its heat map
+    assert len(app.get("image")) >= 2  # the film and its heat map
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cxr_core import workspace
-from cxr_core.data import phantom, sources
-from cxr_core.errors import DatasetError
+from cxr_core.data import library, phantom, sources
+from cxr_core.errors import DatasetError, FetchCancelledError
 
 
 @pytest.fixture
@@ -110,3 +110,32 @@ def test_a_users_patient_pattern_reaches_the_catalog(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="There is no folder"):
         sources.open_catalog(str(tmp_path / "nowhere"))
+
+
+def test_every_source_says_what_one_should_know_first() -> None:
+    keys = [source.key for source in sources.SOURCES]
+    assert keys[0] == sources.BUILT_IN
+    assert len(set(keys)) == len(keys) == 7
+    for source in sources.SOURCES:
+        assert source.title
+        assert source.summary
+        assert source.licence
+        assert source.citation
+        assert source.needs
+
+
+def test_the_built_in_set_can_be_fetched_and_stopped(drawn: list[tuple[int, int]]) -> None:
+    built_in = sources.SOURCES[0]
+    with pytest.raises(FetchCancelledError, match="You stopped before Built-in phantoms"):
+        sources.fetch(built_in, cancelled=lambda: True)
+    assert not list(workspace.data_folder().glob("*.partial"))
+    assert sources.fetch(built_in) == workspace.data_folder() / sources.BUILT_IN
+    assert sources.local_sets() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (4_170_669, "4.2 MB"), (214_384_716, "214 MB")],
+)
+def test_sizes_are_told_in_words(size: int, words: str) -> None:
+    assert library.in_words(size) == words

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -202,6 +203,18 @@ def test_a_failure_is_told_in_words(store, in_this_process, monkeypatch, error, 
     assert record.status is Status.FAILED
     assert re.search(words, record.reason)
     assert store.path(run_id, jobs.LOG_FILE).is_file()
+
+
+def test_a_worker_that_is_told_to_end_says_so(store, monkeypatch):
+    monkeypatch.setattr(worker, "_write_all_output_to", lambda log: log.touch())
+    monkeypatch.setattr(worker, "_train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    run_id = queue(store, ME)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert worker.main(run_id) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "told to end (SIGTERM)" in store.get(run_id).reason
 
 
 def test_a_run_leaves_what_it_ran_on(store, in_this_process, monkeypatch):

@@ -115,6 +115,43 @@ def test_weight_decay_spares_shifts_and_normalisation():
 # -- callbacks ------------------------------------------------------------------------------------
 
 
+def net_with_dropout() -> keras.Model:
+    film = keras.Input((8, 8, 1))
+    x = keras.layers.Dropout(0.5, seed=1)(film)
+    x = keras.layers.Conv2D(3, 3, name="conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(film, keras.layers.Dense(1)(x))
+
+
+def test_settled_normalisation_has_the_statistics_of_unchanged_films():
+    net = net_with_dropout()
+    pixels = RNG.integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    rows = np.arange(10, 74)
+    settle = callbacks.SettledNormalisation(pixels, rows, seed=0)
+    settle.set_model(net)
+    settle.on_train_begin()
+    settle.on_epoch_end(0)
+    before_norm = keras.Model(net.inputs, net.get_layer("conv").output)
+    maps = np.array(before_norm(pixels[rows].astype(np.float32)[..., None]))
+    norm = net.get_layer("norm")
+    np.testing.assert_allclose(norm.moving_mean, maps.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, maps.var(axis=(0, 1, 2)), rtol=1e-3)
+
+
+def test_settling_leaves_training_as_it_was():
+    net = net_with_dropout()
+    settle = callbacks.SettledNormalisation(np.zeros((4, 8, 8), np.uint8), np.arange(4), seed=0)
+    settle.set_model(net)
+    settle.on_train_begin()
+    weights = [weight.numpy() for weight in net.trainable_weights]
+    settle.on_epoch_end(0)
+    assert net.get_layer("norm").momentum == 0.9
+    assert [layer.rate for layer in net.layers if isinstance(layer, keras.layers.Dropout)] == [0.5]
+    for kept, weight in zip(weights, net.trainable_weights, strict=True):
+        np.testing.assert_array_equal(kept, weight)
+
+
 class Run:
     """Stands in for the writer and remembers points."""
 

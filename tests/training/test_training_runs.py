@@ -1,5 +1,6 @@
 """Whole runs in worker processes, on phantoms with a tiny net."""
 
+import itertools
 import json
 import os
 import shutil
@@ -127,7 +128,7 @@ def test_runs_asked_for_at_once_run_one_after_the_other(scene):
         scene.store.curves(run.run_id, EPOCH_METRICS)["time"].agg(["min", "max"])
         for run in (scene.stopped, scene.first, scene.second, scene.cancelled, scene.killed)
     ]
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in itertools.pairwise(spans):
         assert before["max"] < after["min"]
 
 
@@ -227,7 +228,7 @@ def test_a_run_says_what_it_was_made_of(scene):
     assert int(run.params["parameters"]) > int(run.params["trainable_parameters"]) > 100_000
     assert run.tags[TAG_SYNTHETIC] == "true"
     assert run.tags[TAG_NOTES]
-    assert "CPU (" in run.tags[TAG_DEVICE] or run.tags[TAG_DEVICE]
+    assert run.tags[TAG_DEVICE]
     assert len(run.params["data_fingerprint"]) == 16
 
 
@@ -345,7 +346,7 @@ def test_a_bundle_of_the_same_classes_gives_all_its_weights(scene, trainer, run)
     for mine, theirs in zip(model.get_weights(), weights(scene, scene.first), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     notes = scene.store.get(run.run_id).tags[TAG_NOTES]
-    assert "comes from" in notes or "come from the bundle 'tiny'" in notes
+    assert "layers come from the bundle 'tiny'" in notes
     assert "random" not in notes
 
 

@@ -1,0 +1,49 @@
+"""What a network sees in films before its last layer: features for comparing and probing them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cxr_core.zoo import registry
+
+ARCHITECTURE, WEIGHTS, SIZE = "efficientnet_lite0", "imagenet", 224
+_BATCH = 32
+
+
+def extract(
+    squares: np.ndarray, *, progress: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Return the pooled features of a network that was trained on photographs and left as it was.
+
+    Such a network has no opinion on chest films, so what a probe finds in its features comes from
+    the films and labels at hand alone.
+
+    Args:
+        squares: uint8 (n, SIZE, SIZE); may be memory-mapped.
+        progress: called with (films done, films in all).
+
+    Returns:
+        float32 (n, channels).
+
+    Raises:
+        TrainingError: the weights are not on this machine; the text holds the mend.
+    """
+    import keras
+    import tensorflow as tf
+
+    network = registry.build(ARCHITECTURE, size=SIZE, outputs=1, weights=WEIGHTS)
+    body = keras.Model(network.input, network.get_layer("features").output)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.float32)], reduce_retracing=True
+    )
+    def forward(films: tf.Tensor) -> tf.Tensor:
+        return body(films, training=False)
+
+    found = []
+    for start in range(0, len(squares), _BATCH):
+        films = np.asarray(squares[start : start + _BATCH], np.float32)[..., None]
+        found.append(forward(films).numpy())
+        if progress:
+            progress(min(start + _BATCH, len(squares)), len(squares))
+    return np.concatenate(found) if found else np.empty((0, body.output_shape[-1]), np.float32)

@@ -1,0 +1,230 @@
+"""The whole way through the app in a real browser: look, train, watch, come back, diagnose."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+PATIENCE = 60_000  # ms a page may take on a busy machine, the first imports included
+TRAINING = 240_000  # ms the short training may take there
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"
+    ),
+]
+
+
+class App:
+    """The app's server as a user starts it, in a workspace of its own."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            self.port = probe.getsockname()[1]
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
+        self._server = subprocess.Popen(
+            [*command, f"--server.port={self.port}", "--server.headless=true"],
+            cwd=REPOSITORY,
+            env={**os.environ, "CXR_HOME": str(self._workspace)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while self._server.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, ConnectionError):
+                continue  # not listening yet
+        raise AssertionError(f"the server ended with code {self._server.returncode}")
+
+    def stop(self) -> None:
+        """End the server at once, as a crash would: nothing may depend on a farewell."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+
+@pytest.fixture
+def app(tmp_path: Path, phantoms: Path) -> Iterator[App]:
+    workspace = tmp_path / "workspace"
+    # Sixty films stand in for the built-in six hundred, whose drawing is tested elsewhere.
+    shutil.copytree(phantoms, workspace / "data" / "phantom")
+    server = App(workspace)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium,
+    ):
+        yield chromium
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1440, "height": 1000}) as context:
+        context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield context.new_page()
+
+
+def accept_the_notice(page: Page) -> None:
+    page.get_by_role("button", name="I understand, open the studio").click()
+    expect(page.get_by_role("link", name="Dataset", exact=True)).to_be_visible()
+
+
+def go_to(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+    expect(page).to_have_url(re.compile(f"/{name.lower()}"))
+
+
+def take_films_from(page: Page, folder: Path) -> None:
+    page.get_by_text("A folder on this machine").first.click()
+    page.get_by_label("Folder", exact=True).fill(str(folder))
+    page.get_by_label("Folder", exact=True).press("Enter")
+
+
+def set_number(page: Page, label: str, value: int) -> None:
+    field = page.get_by_label(label, exact=True)
+    field.fill(str(value))
+    field.press("Enter")
+    expect(field).to_have_value(str(value))
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has run through and what it no longer draws is gone."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_label("Batch size (films)", exact=True)).to_have_count(1)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=re.compile(label)).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def start_training(page: Page, *, epochs: int, size: int) -> None:
+    go_to(page, "Train")
+    choose(page, "Recipe", "Plain cnn")
+    expect(page.get_by_text("A small CNN from random weights")).to_be_visible()
+    settled(page)
+    set_number(page, "Image size (px)", size)
+    set_number(page, "Epochs, at most", epochs)
+    set_number(page, "Batch size (films)", 8)
+    page.get_by_text("More settings").click()
+    set_number(page, "Patience (epochs)", epochs)
+    page.get_by_role("button", name=re.compile("^.*Train plain cnn on ")).click()
+
+
+def batch_points(page: Page) -> Locator:
+    """The batch points of the first chart, the loss."""
+    return page.get_by_test_id("stPlotlyChart").first.locator(".scatterlayer .points path")
+
+
+def wait_for_more_points(page: Page, than: int) -> int:
+    page.wait_for_function(
+        "than => { const chart = document.querySelector('[data-testid=stPlotlyChart]');"
+        " return chart && chart.querySelectorAll('.scatterlayer .points path').length > than }",
+        arg=than,
+        timeout=TRAINING,
+    )
+    return batch_points(page).count()
+
+
+def test_from_the_notice_to_a_diagnosis(app: App, page: Page, phantoms: Path) -> None:
+    page.goto(app.url)
+    expect(page.get_by_text("For research and teaching only")).to_be_visible()
+    accept_the_notice(page)
+
+    go_to(page, "Dataset")
+    take_films_from(page, phantoms)
+    expect(page.get_by_role("heading", name=re.compile("60 films of .* patients"))).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").get_by_text("TUBERCULOSIS")).to_be_visible()
+
+    start_training(page, epochs=8, size=32)
+    page.evaluate("window.neverReloaded = true")
+    seen = wait_for_more_points(page, than=0)
+    wait_for_more_points(page, than=seen)
+    assert page.evaluate("window.neverReloaded")
+
+    page.reload()
+    expect(page.get_by_text("For research and teaching only")).to_have_count(0)
+    expect(page.get_by_role("heading", name="plain_cnn", exact=True)).to_be_visible()
+    wait_for_more_points(page, than=0)
+
+    diagnose = page.get_by_role("button", name="Diagnose with this model")
+    expect(diagnose).to_be_visible(timeout=TRAINING)
+    expect(page.get_by_text("On films it never saw:")).to_be_visible()
+    diagnose.click()
+    expect(page).to_have_url(re.compile("/diagnose"))
+    film = next((phantoms / "images").glob("*.png"))
+    page.locator("input[type=file]").set_input_files(film)
+    expect(page.get_by_role("heading", name=re.compile(r"likely: .*\d %"))).to_be_visible(
+        timeout=TRAINING
+    )
+    expect(page.get_by_role("img", name=f"Heat map over {film.name}")).to_be_visible()
+    expect(page.get_by_text("not for clinical use").first).to_be_visible()
+
+
+def test_a_run_outlives_the_server_and_is_found_again(app: App, page: Page) -> None:
+    page.goto(f"{app.url}/train")
+    accept_the_notice(page)
+    start_training(page, epochs=1000, size=96)
+    wait_for_more_points(page, than=0)
+
+    app.stop()
+    app.start()
+    page.goto(f"{app.url}/train")  # a page's own address, the first after the start
+    expect(page.get_by_role("link", name="Dataset", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="plain_cnn", exact=True)).to_be_visible()
+    seen = wait_for_more_points(page, than=0)
+    wait_for_more_points(page, than=seen)
+
+    page.get_by_role("button", name="Stop early").click()
+    expect(page.get_by_text("stopped early").first).to_be_visible(timeout=TRAINING)
+    expect(page.get_by_role("button", name="Diagnose with this model")).to_be_visible()
+
+
+def test_the_first_address_after_the_start_leads_past_the_notice_too(app: App, page: Page) -> None:
+    page.goto(f"{app.url}/diagnose")
+    expect(page.get_by_text("For research and teaching only")).to_be_visible()
+    accept_the_notice(page)
+    expect(page).to_have_url(re.compile("/diagnose"))
+    expect(page.get_by_text("No model yet")).to_be_visible()
