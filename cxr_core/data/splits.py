@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr_core.config import DataConfig
 from cxr_core.data.allotment import allot
@@ -62,6 +61,9 @@ def folds(films: pd.DataFrame, k: int, seed: int) -> pd.Series:
     Raises:
         DatasetError: a class has films of fewer than k patients.
     """
+    # Imported on need: pages and audits should not wait a second for scikit-learn.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     ordered = films.sort_values("path")
     together = groups(ordered)
     _require_patients(ordered["label"], together, k, f"one for each of {k} folds")

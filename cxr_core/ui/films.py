@@ -32,9 +32,15 @@ def gallery(catalog: Catalog) -> None:
         key = f"films_page:{catalog.root}:{pd.util.hash_pandas_object(chosen['path']).sum():x}"
         shown = page(chosen, st.session_state.get(key, 1))
         picked = _picked(catalog, shown)
-        with st.grid(min_column_width=104, gap="small"):
+        with st.grid(min_column_width=115, gap="small"):
             for film in shown.to_dict("records"):
-                cell(catalog, film, caption=_caption(film, catalog), picked=film["path"] == picked)
+                cell(
+                    catalog,
+                    film,
+                    "grid",
+                    caption=_caption(film, catalog),
+                    picked=film["path"] == picked,
+                )
         if pages > 1:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.pagination(pages, key=key)
@@ -88,17 +94,25 @@ def matching(
     return frame[keep]
 
 
-def cell(catalog: Catalog, film: Film, *, caption: str, picked: bool = False) -> None:
-    """Draw one film of a grid; a click on it picks it."""
+def cell(catalog: Catalog, film: Film, place: str, *, caption: str, picked: bool = False) -> None:
+    """Draw one film of a grid; a click on it picks it.
+
+    Args:
+        catalog: the data set.
+        film: which film.
+        place: names the grid, since a film may stand in two of them.
+        caption: the text below.
+        picked: whether it is the one in detail at the side.
+    """
     path = film["path"]
     data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), _THUMBNAIL)
     # The style sheet lays the button over the film and frames the picked one.
-    with st.container(key=f"film{'-picked' if picked else ''}:{path}", gap=None):
+    with st.container(key=f"film{'-picked' if picked else ''}:{place}:{path}", gap=None):
         if data is None:
             st.caption(":material/broken_image: unreadable")
         else:
             st.image(data, width="stretch", alt=f"Film {path}")
-        st.button(f"Show {path}", key=f"pick:{path}", on_click=_pick, args=(catalog, path))
+        st.button(f"Show {path}", key=f"pick:{place}:{path}", on_click=_pick, args=(catalog, path))
         st.caption(caption)
 
 
@@ -136,10 +150,10 @@ def _others(catalog: Catalog, row: pd.Series) -> None:
     if others.empty:
         st.caption("The patient's only film.")
         return
-    st.caption(f"The patient's other {words.count(len(others), 'film')}")
+    st.caption(f"{words.count(len(others), 'more film')} of this patient")
     with st.grid(min_column_width=80, gap="small"):
         for other in others.head(6).to_dict("records"):
-            cell(catalog, other, caption=other["label"])
+            cell(catalog, other, "patient", caption=other["label"])
 
 
 def _filters(catalog: Catalog) -> pd.DataFrame:

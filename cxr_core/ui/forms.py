@@ -59,12 +59,6 @@ def run_settings(
     return values
 
 
-def changed(values: Mapping[str, Scalar], base: RunConfig) -> dict[str, Scalar]:
-    """Return the values that differ from ``base``."""
-    start = base.flat()
-    return {path: value for path, value in values.items() if value != start[path]}
-
-
 def _rows(
     members: list[Setting],
     start: Mapping[str, Scalar],

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.elements.lib.grid_container import GridContainer
 
 from cxr_core import figures
@@ -66,10 +67,11 @@ def doors(grid: GridContainer) -> None:
 def model() -> None:
     """Say which model judges films, and what it is worth."""
     with st.container(border=True, height="stretch"):
-        st.subheader("Model in use", anchor=False)
+        _card_title("Model in use")
         ref = models.in_use()
         if ref is None:
             st.markdown("None yet. The built-in films are enough to train a first one.")
+            st.page_link("pages/train.py", label="Train a model", icon=":material/arrow_forward:")
             return
         st.markdown(ref.label)
         test = ref.info.metrics.get("test", {})
@@ -91,8 +93,7 @@ def model() -> None:
 def data(catalog: Catalog) -> None:
     """Say which films are in use, and show some of each class."""
     with st.container(border=True, height="stretch"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader("Films in use", anchor=False, width="content")
+        with _card_title("Films in use"):
             notices.synthetic_badge(catalog.synthetic)
         st.markdown(f"{catalog.name}: {datasets.headline(catalog)}.")
         films.strip(catalog, datasets.labelled(catalog))
@@ -115,7 +116,7 @@ def path(runs: Sequence[RunRecord]) -> None:
         ("Diagnose a film with it", bool(uploads.held()), "pages/diagnose.py"),
     )
     with st.container(border=True, gap="xsmall"):
-        st.subheader("First steps", anchor=False)
+        _card_title("First steps")
         for number, (text, done, page) in enumerate(steps, start=1):
             icon = ":material/check_circle:" if done else f":material/counter_{number}:"
             st.page_link(page, label=f":gray[{text}]" if done else text, icon=icon)
@@ -131,12 +132,20 @@ def _working(run_id: str) -> None:
     scores = run_views.sparkline(table[table["metric"] == "val_auroc"])
     text, numbers, curve = st.columns([1.2, 1, 1], vertical_alignment="center", gap="medium")
     with text:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(record.name, anchor=False, width="content")
+        with _card_title(record.name):
             monitor.badge(record)
         left = "" if now.left is None else f", {words.estimate(now.left)} left"
-        st.caption(f"Epoch {now.epoch or '–'} of {now.epochs}{left}.")
-    numbers.metric("Validation AUROC", words.figure(scores[-1] if scores else None))
-    with curve:
-        if scores:
+        phase = (record.phase or "starting").capitalize()
+        st.caption(f"Epoch {now.epoch} of {now.epochs}{left}." if now.epoch else f"{phase}.")
+    if scores:
+        numbers.metric("Validation AUROC", words.figure(scores[-1]))
+    if len(scores) > 1:  # one point is no curve
+        with curve:
             charts.show(figures.sparkline(scores), key="home_run", alt="Validation AUROC by epoch")
+
+
+def _card_title(text: str) -> DeltaGenerator:
+    """Draw a card's title; what is drawn into the returned row stands beside it."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.subheader(text, anchor=False, width="content")
+    return row

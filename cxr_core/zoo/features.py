@@ -34,12 +34,8 @@ def extract(
     network = registry.build(ARCHITECTURE, size=SIZE, outputs=1, weights=WEIGHTS)
     body = keras.Model(network.input, network.get_layer("features").output)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 1), tf.float32)], reduce_retracing=True
-    )
-    def forward(films: tf.Tensor) -> tf.Tensor:
-        return body(films, training=False)
-
+    signature = [tf.TensorSpec((None, SIZE, SIZE, 1), tf.float32)]
+    forward = tf.function(lambda films: body(films, training=False), input_signature=signature)
     found = []
     for start in range(0, len(squares), _BATCH):
         films = np.asarray(squares[start : start + _BATCH], np.float32)[..., None]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import REPOSITORY, Finished, texts
 from streamlit.testing.v1 import AppTest
@@ -102,14 +103,17 @@ def test_the_gallery_shows_the_class_that_was_chosen(open_page: Open, phantoms: 
     assert all("TUBERCULOSIS" in caption for caption in captions)
 
 
-def test_a_click_on_a_film_shows_it_at_the_side(open_page: Open) -> None:
+def test_a_click_on_a_film_shows_it_at_the_side_with_the_patients_others(
+    open_page: Open, phantoms: Path
+) -> None:
+    films = pd.read_csv(phantoms / "metadata.csv").sort_values("path").head(24)
+    several = films[films["patient_id"].duplicated(keep=False)]
+    first, second = several["path"].iloc[:2]  # of one patient, both in the grid
     app = open_page("dataset")
-    films = [b for b in app.button if b.label.startswith("Show images/")]
-    before = len(films)
-    chosen = films[5].label.removeprefix("Show ")
-    app = films[5].click().run()
-    assert any(chosen in str(table.value.to_numpy()) for table in app.table)
-    assert len([b for b in app.button if b.label.startswith("Show images/")]) >= before
+    app = next(b for b in app.button if b.label == f"Show {first}").click().run()
+    assert not app.exception
+    assert any(first in str(table.value.to_numpy()) for table in app.table)
+    assert [b.label for b in app.button].count(f"Show {second}") == 2
 
 
 def test_the_train_page_says_what_its_button_will_do(open_page: Open) -> None:

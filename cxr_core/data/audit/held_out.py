@@ -1,13 +1,10 @@
-"""Predictions for films by models that did not learn from them, nor from their twins or patients."""
+"""Predictions for films by models that saw neither them nor their twins or patients."""
 
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from cxr_core.data.catalog import order_classes
 from cxr_core.errors import DatasetError
@@ -69,6 +66,8 @@ def predict(
             "Labels can be checked only where there are two classes, each with films of at least "
             f"two patients; {few[0] if few else 'one class'} has fewer."
         )
+    from sklearn.metrics import log_loss
+
     truth = labels.map({name: k for k, name in enumerate(classes)}).to_numpy(np.int64)
     fold = folds(truth, groups, FOLDS, seed)
     tried = [_held_out(features, truth, fold, strength) for strength in _STRENGTHS]
@@ -80,6 +79,10 @@ def _held_out(
     features: np.ndarray, truth: np.ndarray, fold: np.ndarray, strength: float
 ) -> np.ndarray:
     """Return probabilities (n, classes), each row by the model that did not see it."""
+    # Imported on need: an audit without predictions should not wait a second for scikit-learn.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     probabilities = np.zeros((len(truth), int(truth.max()) + 1))
     for train, test in sides(fold):
         mean, spread = features[train].mean(axis=0), features[train].std(axis=0)

@@ -1,6 +1,8 @@
 """Which films are the same picture: found by their low frequencies, confirmed by correlation."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,18 +13,18 @@ from scipy.spatial import cKDTree
 # Of 5,232 films of children, no two different ones correlate above 0.98 at 32 x 32 px, and copies
 # that were resized and compressed again stay above 0.998.
 SAME = 0.99
-# Views of a film that copies come in; "" is the film as it is. A rotation by 270 degrees is one by
-# 90 degrees seen from the other film.
+# Views of a film that copies come in, on films of mean 0; "" is the film as it is. A rotation by
+# 270 degrees is one by 90 degrees seen from the other film.
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "": lambda films: films,
     "mirrored": lambda films: films[:, :, ::-1],
     "upside down": lambda films: films[:, ::-1],
     "rotated by 90°": lambda films: np.rot90(films, 1, (1, 2)),
     "rotated by 180°": lambda films: films[:, ::-1, ::-1],
-    "inverted": lambda films: 255 - films,
+    "inverted": lambda films: -films,
 }
 _REACH = float(np.sqrt(2 * (1 - SAME)))  # distance of unit vectors that correlate at SAME
-_AXES = 16  # principal axes: enough to leave hardly a candidate that is no twin
+_AXES = 12  # principal axes: enough to leave few candidates that are no twins
 _SAMPLE = 10_000  # films that the axes are drawn from
 _BLANK = 2.0  # gray levels; a film that varies less shows nothing to compare
 _CHUNK = 20_000  # pairs confirmed at a time
@@ -57,23 +59,34 @@ def pairs(thumbnails: np.ndarray) -> pd.DataFrame:
         a key of VIEWS), ``correlation``; the best view of each pair.
     """
     telling = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= _BLANK)
-    shown = thumbnails[telling]
-    vectors = unit(shown)
-    side = thumbnails.shape[1]
-    axes = _principal_axes(_low(vectors, side))
-    tree = cKDTree(_low(vectors, side) @ axes)
-    found = []
-    for view, turn in VIEWS.items():
-        seen = unit(turn(shown))
-        near = tree.sparse_distance_matrix(
-            cKDTree(_low(seen, side) @ axes), _REACH, output_type="ndarray"
-        )
+    if len(telling) < 2:
+        columns = {"first": int, "second": int, "view": str, "correlation": float}
+        return pd.DataFrame(columns=list(columns)).astype(columns)
+    films = unit(thumbnails[telling]).reshape(-1, *thumbnails.shape[1:])
+    low = _low(films)
+    axes = _principal_axes(low)
+
+    def project(films: np.ndarray) -> cKDTree:
+        return cKDTree(np.reshape(films, (len(films), -1)) @ axes)
+
+    tree = project(low)
+
+    def look(view: str) -> pd.DataFrame:
+        turn = VIEWS[view]
+        near = tree.sparse_distance_matrix(project(turn(low)), _REACH, output_type="ndarray")
         # A rotation by 90° is found in one order only, all other views in both.
         once = near["i"] != near["j"] if view == "rotated by 90°" else near["i"] < near["j"]
         first, second = near["i"][once], near["j"][once]
-        correlation = _correlate(vectors, seen, first, second)
+        correlation = np.empty(len(first))
+        for start in range(0, len(first), _CHUNK):
+            at = slice(start, start + _CHUNK)
+            others = turn(films[second[at]])
+            correlation[at] = np.einsum("nij,nij->n", films[first[at]], others)
         pair = pd.DataFrame({"first": telling[first], "second": telling[second], "view": view})
-        found.append(pair.assign(correlation=correlation)[correlation >= SAME])
+        return pair.assign(correlation=correlation)[correlation >= SAME]
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(look, VIEWS))
     table = pd.concat(found)
     table[["first", "second"]] = np.sort(table[["first", "second"]].to_numpy(), axis=1)
     best = table.sort_values("correlation", ascending=False, kind="stable")
@@ -95,24 +108,13 @@ def chain(marks: np.ndarray) -> np.ndarray:
     return np.stack([order[:-1][same], order[1:][same]], axis=1)
 
 
-def _low(vectors: np.ndarray, side: int) -> np.ndarray:
-    """Return films at half the side (n, side**2 / 4), scaled so that no distance grows."""
-    blocks = vectors.reshape(-1, side // 2, 2, side // 2, 2)
-    return np.reshape(blocks.sum(axis=(2, 4)) / 2, (len(vectors), -1))
+def _low(films: np.ndarray) -> np.ndarray:
+    """Return films at half the side, (n, side / 2, side / 2), scaled so that no distance grows."""
+    number, side, _ = films.shape
+    return films.reshape(number, side // 2, 2, side // 2, 2).sum(axis=(2, 4)) / 2
 
 
-def _principal_axes(vectors: np.ndarray) -> np.ndarray:
-    """Return the orthonormal directions (d, axes) along which the films vary most."""
-    sample = vectors[:: max(1, len(vectors) // _SAMPLE)]
+def _principal_axes(low: np.ndarray) -> np.ndarray:
+    """Return the orthonormal directions (pixels, axes) along which the films vary most."""
+    sample = low[:: max(1, len(low) // _SAMPLE)].reshape(-1, low[0].size)
     return np.linalg.eigh(np.cov(sample, rowvar=False, bias=True))[1][:, -_AXES:]
-
-
-def _correlate(
-    films: np.ndarray, others: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> np.ndarray:
-    """Return the correlation of each pair of rows, float64 (m,)."""
-    correlation = np.empty(len(first))
-    for start in range(0, len(first), _CHUNK):
-        at = slice(start, start + _CHUNK)
-        correlation[at] = np.einsum("ij,ij->i", films[first[at]], others[second[at]])
-    return correlation

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from cxr_core.data.audit import held_out
 from cxr_core.data.catalog import order_classes
@@ -116,7 +115,7 @@ def _regress(inputs: np.ndarray, truth: np.ndarray, unseen: np.ndarray) -> np.nd
 def _auroc(is_class: np.ndarray, score: np.ndarray) -> float:
     """Return the share of pairs that a score orders rightly (Mann-Whitney; ties count half)."""
     positive = int(is_class.sum())
-    above = rankdata(score)[is_class].sum() - positive * (positive + 1) / 2
+    above = pd.Series(score).rank().to_numpy()[is_class].sum() - positive * (positive + 1) / 2
     return float(above / (positive * (len(score) - positive)))
 
 

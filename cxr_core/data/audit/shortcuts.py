@@ -13,7 +13,7 @@ _EXPOSURE_LATER = 0.1
 _WORDS = {
     "width": "image width",
     "height": "image height",
-    "aspect_ratio": "the proportions of the image",
+    "aspect_ratio": "the aspect ratio of the image",
     "colour_mode": "the colour mode of the file",
     "file_size": "the size of the file",
     "mean": "mean brightness",
