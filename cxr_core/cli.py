@@ -7,6 +7,7 @@ imported by the verb, so that ``--help`` does not wait for TensorFlow.
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,14 +184,13 @@ def train(
     bundle = str(store.path(run_id, "bundle")) if record.status.has_model else None
     _say(_ending(record, bundle))
     if as_json:
-        metrics = {k: v for k, v in record.metrics.items() if not k.startswith("batch_")}
         _print_json(
             {
                 "run_id": run_id,
                 "status": str(record.status),
                 "bundle": bundle,
                 "epochs": _epochs(run_id, store),
-                "metrics": metrics,
+                "metrics": _metrics(record),
                 **({"reason": record.reason} if record.status is Status.FAILED else {}),
             }
         )
@@ -257,6 +257,11 @@ def predict(
 
     if as_json and table:
         raise typer.BadParameter("Choose one of --json and --csv.")
+    if heatmaps and any(_holds(place, heatmaps) for place in films):
+        raise DatasetError(
+            f"The folder {heatmaps} is one of those with the films: a heat map would replace the "
+            "film of its name, or be taken for one. Name another folder."
+        )
     place = bundle_index.resolve(model)
     found = scoring.find(films)
     first = next(found, None)
@@ -414,7 +419,16 @@ def _run_values(record: "RunRecord") -> dict[str, Any]:
         "architecture": record.params.get("model.architecture", ""),
         "created": record.created.isoformat(timespec="seconds"),
         "seconds": round(record.duration, 1),
-        "metrics": {k: v for k, v in record.metrics.items() if not k.startswith("batch_")},
+        "metrics": _metrics(record),
+    }
+
+
+def _metrics(record: "RunRecord") -> dict[str, float | None]:
+    """Return a run's figures; what is no number, as the AUROC of one class, is null in JSON."""
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in record.metrics.items()
+        if not name.startswith("batch_")
     }
 
 
@@ -485,6 +499,13 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
             writer.writerow(row)
             file.flush()  # so that what is done is there if somebody stops it
     _say(f"The table is in {escape(str(path))}.")
+
+
+def _holds(place: Path, folder: Path) -> bool:
+    """Tell if a folder is where a film lies, or inside a folder of films."""
+    if place.is_dir():
+        return folder.resolve().is_relative_to(place.resolve())
+    return folder.resolve() == place.resolve().parent
 
 
 def _load(bundle: Path) -> "Predictor":

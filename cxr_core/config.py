@@ -74,9 +74,9 @@ class ImageConfig(_Section):
         224, "Side of the square the network sees.", unit="px", level="main", ge=32, le=1024
     )
     fit: Literal["squash", "letterbox", "crop"] = _setting(
-        "letterbox",
-        "How a film becomes a square: 'letterbox' keeps its proportions and pads with black, "
-        "'squash' stretches it, 'crop' cuts the centre square.",
+        "squash",
+        "How a film becomes a square: 'squash' stretches it, as most published sets were stored, "
+        "'letterbox' keeps its proportions and pads with black, 'crop' cuts the centre square.",
     )
 
 

@@ -472,6 +472,36 @@ def gray_levels(pixels: np.ndarray) -> go.Figure:
     return figure
 
 
+def shortcuts(scores: Mapping[str, float]) -> go.Figure:
+    """Draw how well each feature alone predicts the class, as points on the scale of chance to 1.
+
+    Args:
+        scores: Name of the feature to its AUROC, 0-1.
+    """
+    ordered = sorted(scores.items(), key=lambda item: item[1])
+    names = [name.replace("_", " ") for name, _ in ordered]
+    values = [value for _, value in ordered]
+    figure = go.Figure(layout=_layout(80 + 30 * len(ordered), legend=False))
+    figure.add_bar(
+        x=[value - 0.5 for value in values],
+        base=0.5,
+        y=names,
+        orientation="h",
+        marker_color=TRAIN_COLOUR,
+        text=[f"{value:.2f}" for value in values],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=values,
+        hovertemplate="AUROC %{customdata:.3f}<extra>%{y}</extra>",
+    )
+    figure.update_layout(bargap=0.4)
+    figure.update_xaxes(
+        title="AUROC; 0.5 is chance", range=[min(0.45, *values), 1.06], dtick=0.1, fixedrange=True
+    )
+    figure.update_yaxes(showgrid=False, fixedrange=True, ticks="")
+    return figure
+
+
 def _layout(height: int, *, title: str = "", legend: bool = True) -> dict[str, Any]:
     """Return what all figures share: transparent, tight, legend on top, a fixed height."""
     axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True}

@@ -1,10 +1,10 @@
-"""What the data set is: its films, classes, parts and patients."""
+"""What the data set is: its films, classes, parts and patients, and what is wrong with it."""
 
 import streamlit as st
 
 from cxr_core import figures
 from cxr_core.data import sources
-from cxr_core.ui import charts, datasets, door, films, loaders, notices
+from cxr_core.ui import audit_view, charts, datasets, door, films, loaders, notices
 
 door.pass_through()
 title = st.container()
@@ -14,8 +14,14 @@ if catalog is None:
     notices.end_page()
 
 st.session_state[datasets.SEEN] = True
+work = audit_view.job(catalog)
+found, excluded = audit_view.finished(work), audit_view.excluded(catalog)
 with title:
-    st.title(datasets.headline(catalog), anchor=False)
+    headline = datasets.headline(catalog)
+    if found is not None:
+        known = audit_view.things_to_know(audit_view.open_findings(found, excluded))
+        headline = f"{headline}; {known}"
+    st.title(headline, anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         notices.synthetic_badge(catalog.synthetic)
         origin = sources.provenance(catalog)
@@ -23,25 +29,36 @@ with title:
             f"{catalog.name}. Layout: {catalog.layout}. Licence: {origin['licence']}.",
             width="content",
         )
+audit_view.cards(catalog, work, excluded)
 
-overview, gallery, patients = st.tabs(["Overview", "Films", "Patients"])
-with overview:
-    chart, notes = st.columns([1.6, 1], gap="large")
-    with chart:
-        st.subheader("Films by part and class", anchor=False)
-        charts.show(
-            figures.balance(datasets.labelled(catalog)),
-            key="balance",
-            alt="Number of films by part and class",
-        )
-    with notes:
-        st.subheader("Worth knowing", anchor=False)
-        st.markdown("\n".join(f"- {note}" for note in datasets.notes(catalog)))
-        datasets.unreadable(catalog)
-        if st.button("Look at the files again", icon=":material/refresh:"):
-            loaders.forget_catalog(loaders.data_root())
-            st.rerun()
-with gallery:
-    films.gallery(catalog)
-with patients:
-    datasets.patients(catalog)
+overview, gallery, audit, patients = st.tabs(
+    [audit_view.OVERVIEW, audit_view.FILMS, audit_view.AUDIT, audit_view.SPLITS],
+    key=audit_view.TABS,
+    on_change="rerun",  # a tab that is not open costs nothing
+)
+if overview.open:
+    with overview:
+        chart, notes = st.columns([1.6, 1], gap="large")
+        with chart:
+            st.subheader("Films by part and class", anchor=False)
+            charts.show(
+                figures.balance(datasets.labelled(catalog)),
+                key="balance",
+                alt="Number of films by part and class",
+            )
+        with notes:
+            st.subheader("Worth knowing", anchor=False)
+            st.markdown("\n".join(f"- {note}" for note in datasets.notes(catalog)))
+            datasets.unreadable(catalog)
+            if st.button("Look at the files again", icon=":material/refresh:"):
+                loaders.forget_catalog(loaders.data_root())
+                st.rerun()
+if gallery.open:
+    with gallery:
+        films.gallery(catalog, audit_view.by_title(found, excluded))
+if audit.open:
+    with audit:
+        audit_view.panel(catalog, work, excluded)
+if patients.open:
+    with patients:
+        datasets.patients(catalog)

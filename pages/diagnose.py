@@ -7,7 +7,11 @@ from cxr_core.ui import answers, door, loaders, models, notices, uploads, words
 
 door.pass_through()
 st.title("Diagnose a film", anchor=False)
-chosen = models.choose()
+try:
+    chosen = models.choose()
+except CxrError as error:
+    notices.wrong(error)
+    notices.end_page()
 if chosen is None:
     notices.empty(
         ":material/radiology: No model yet",

@@ -55,7 +55,9 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # "from package import module" counts as the module where it is one
             found |= {
-                f"{node.module}.{alias.name}" if is_module(f"{node.module}.{alias.name}") else node.module
+                f"{node.module}.{alias.name}"
+                if is_module(f"{node.module}.{alias.name}")
+                else node.module
                 for alias in node.names
             }
     return found

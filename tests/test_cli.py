@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.cli import app
+from cxr_core.config import RunConfig
 from cxr_core.training import jobs
 from cxr_core.training.tracking import RunRecord, RunStore, Status
 
@@ -112,6 +113,15 @@ def test_predict_writes_a_table_and_heat_maps(model: Path, phantoms: Path, tmp_p
     assert sorted(path.name for path in maps.iterdir()) == [path.name for path in films]
 
 
+def test_heat_maps_never_take_the_place_of_films(model: Path, film: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "film.png"
+    mine.write_bytes(film.read_bytes())
+    for films, maps in ((tmp_path, tmp_path), (tmp_path, tmp_path / "maps"), (mine, tmp_path)):
+        said = refused("predict", model, films, "--heatmaps", maps)
+        assert "would replace the film of its name" in said
+    assert mine.read_bytes() == film.read_bytes()
+
+
 def test_bad_input_of_predict_is_a_sentence(model: Path, film: Path, tmp_path: Path) -> None:
     assert "There is no model 'nothing'" in refused("predict", "nothing", film)
     assert "does not exist" in refused("predict", model, tmp_path / "absent.png")
@@ -182,6 +192,14 @@ def test_an_empty_list_of_runs_is_json_too() -> None:
     result = run("runs", "--json")
     assert json.loads(result.stdout) == []
     assert "no runs yet" in run("runs").stderr
+
+
+def test_a_figure_that_is_no_number_is_null() -> None:
+    store = RunStore()
+    run_id = store.create(RunConfig(), name="one class in validation")
+    store.log_metrics(run_id, {"val_auroc": float("nan"), "val_loss": 0.5}, 1)
+    (listed,) = json.loads(run("runs", "--json").stdout)
+    assert listed["metrics"] == {"val_auroc": None, "val_loss": 0.5}
 
 
 @pytest.mark.slow

@@ -42,20 +42,21 @@ def _distribute(
 ) -> np.ndarray:
     """Hand out the groups, rarest class first, largest group first, to the part that lacks most.
 
-    Where each group has one class this keeps every part within one group of its target: what the
-    parts lack sums to what is not yet handed out, so the receiver lacks something and ends above
-    its target by less than that group; and a part that ended a whole group below would have lacked
-    most each time, so no other could have ended above.
+    What a part lacks is measured against its share of what has been handed out so far, not of all:
+    else the large groups would go where the share is large, and the test would be made of patients
+    with one film each. So every size of group is divided by the shares, and since the smallest
+    groups come last, they even out what the larger ones left.
     """
-    targets = np.outer(shares, counts.sum(axis=0))
-    held = np.zeros_like(targets)
+    share = np.asarray(shares)
+    held = np.zeros((len(share), counts.shape[1]))
     parts = np.full(len(counts), -1)
     order = rng.permutation(len(counts))
     for label in np.argsort((counts > 0).sum(axis=0), kind="stable"):
         waiting = order[(parts[order] < 0) & (counts[order, label] > 0)]
         waiting = waiting[np.argsort(-counts[waiting, label], kind="stable")]
         for left, group in zip(range(len(waiting), 0, -1), waiting, strict=True):
-            lacking = targets[:, label] - held[:, label]
+            handed_out = held[:, label].sum() + counts[group, label]
+            lacking = share * handed_out - held[:, label]
             empty = held[:, label] == 0
             if empty.sum() >= left:  # the last groups are kept for the parts that have none
                 lacking = np.where(empty, lacking, -np.inf)

@@ -227,8 +227,9 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
     A patch is a haze with cotton-wool puffs in it: lobules that have filled with fluid.
     """
     patches: list[Blob] = []
-    for _ in range(rng.choice([1, 2, 3], p=[0.15, 0.5, 0.35])):
-        size = rng.uniform(0.26, 0.38)
+    count = int(rng.choice([1, 2, 3], p=[0.15, 0.5, 0.35]))
+    for _ in range(count):
+        size = rng.uniform(0.27, 0.38) * (1.25 if count == 1 else 1.0)
         x, y = _place(anatomy, int(rng.choice(SIDES)), 0.92 * rng.beta(3.0, 1.6), rng.beta(2, 2))
         haze = [(1.0, rng.uniform(0.35, 0.55))] * 2
         puffs = [(rng.uniform(0.18, 0.34), rng.uniform(0.35, 0.6)) for _ in range(18)]
@@ -249,7 +250,7 @@ def _sample_pneumonia(anatomy: Anatomy, rng: Generator) -> Findings:
 def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
     """Clusters of small nodules in one or both upper zones, mostly around ring-shaped cavities."""
     first = int(rng.choice(SIDES))
-    sides = SIDES if rng.random() < 0.75 else (first,)
+    sides = SIDES if rng.random() < 0.9 else (first,)
     hazes: list[Blob] = []
     nodules: list[Nodule] = []
     cavities: list[Cavity] = []
@@ -262,12 +263,12 @@ def _sample_tuberculosis(anatomy: Anatomy, rng: Generator) -> Findings:
             Nodule(
                 x + rng.normal(0, 0.19),
                 y + rng.normal(0, 0.2),
-                radius=rng.uniform(0.022, 0.046),
-                density=rng.uniform(0.38, 0.65),
+                radius=rng.uniform(0.024, 0.05),
+                density=rng.uniform(0.42, 0.68),
             )
-            for _ in range(rng.integers(22, 40))
+            for _ in range(rng.integers(26, 42))
         ]
-        for _ in range(rng.choice([0, 1, 2, 3], p=[0.1, 0.35, 0.35, 0.2])):
+        for _ in range(rng.choice([0, 1, 2, 3], p=[0.05, 0.35, 0.4, 0.2])):
             centre = (x + rng.normal(0, 0.13), y + rng.normal(0, 0.13))
             cavities.append(_sample_cavity(centre, rng))
     return Findings((), tuple(hazes), tuple(nodules), tuple(cavities), _raggedness(rng))
@@ -787,8 +788,8 @@ def _develop(film: Array, healthy: Array, view: View, rng: Generator) -> NDArray
     noise = cv2.GaussianBlur(rng.standard_normal(view.shape, np.float32), (0, 0), 0.6)
     noise *= rng.uniform(0.008, 0.018) * view.scale / 110  # smaller pixels catch fewer quanta
     noise *= 0.4 + healthy
-    centre, softness = rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.3)
-    gamma, black, contrast = rng.uniform(0.75, 1.3), rng.uniform(0, 45), rng.uniform(175, 215)
+    centre, softness = rng.uniform(0.56, 0.6), rng.uniform(0.23, 0.27)
+    gamma, black, contrast = rng.uniform(0.9, 1.12), rng.uniform(0, 38), rng.uniform(188, 212)
     tone, reference = (
         1 / (1 + np.exp((centre - attenuation - noise) / softness))
         for attenuation in (film, healthy)

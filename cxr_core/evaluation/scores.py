@@ -49,7 +49,8 @@ def probabilities(logits: npt.ArrayLike, temperature: float = 1.0) -> np.ndarray
 def abnormal(probabilities: npt.ArrayLike) -> np.ndarray:
     """Return the probability of any finding: all classes but the reference, shape (n,), 0-1."""
     # The sum keeps the digits of a tiny probability, which 1 - p[reference] would round away.
-    return np.asarray(probabilities, dtype=np.float64)[:, 1:].sum(axis=1)
+    # Rounding may carry it past 1, where no threshold can lie.
+    return np.minimum(np.asarray(probabilities, dtype=np.float64)[:, 1:].sum(axis=1), 1.0)
 
 
 def decide(probabilities: npt.ArrayLike, threshold: float) -> np.ndarray:

@@ -8,13 +8,15 @@ from cxr_core.data import patients as patient_rules
 from cxr_core.data import sources, splits
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
-from cxr_core.ui import loaders, notices, words
+from cxr_core.ui import loaders, notices, sources_view, words
 
 SEEN = "dataset_seen"  # session key: the visitor has opened the Dataset page
 _KIND = "data_kind"
 _FOLDER = "data_folder"
+_LOCAL = "data_local"
 _TITLES = {
     sources.BUILT_IN: ":material/draw: Built-in phantoms",
+    "local": ":material/inventory_2: Fetched sets",
     "folder": ":material/folder_open: A folder on this machine",
 }
 LAYOUTS = (
@@ -32,27 +34,43 @@ def choose() -> Catalog | None:
         The data set, or None where none is open: nothing typed yet, or the sentence that says what
         is wrong stands on the page.
     """
-    kind = st.segmented_control(
-        "Films from",
-        list(_TITLES),
-        default=sources.BUILT_IN,
-        required=True,
-        format_func=lambda name: _TITLES[name],
-        key=_KIND,
-        persist_state="session",
-    )
-    root = sources.BUILT_IN
-    if kind == "folder":
-        root = st.text_input(
-            "Folder",
-            key=_FOLDER,
-            placeholder="/home/me/chest-x-rays",
-            help=LAYOUTS,
+    came = sources_view.arrived()
+    if came is not None:
+        st.session_state[_KIND], st.session_state[_LOCAL] = "local", str(came)
+    local = {str(kept.root): kept.source.title for kept in sources.local_sets()}
+    kinds = [kind for kind in _TITLES if kind != "local" or local]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control(
+            "Films from",
+            kinds,
+            default=sources.BUILT_IN,
+            required=True,
+            format_func=lambda name: _TITLES[name],
+            key=_KIND,
             persist_state="session",
-        ).strip()
-        if not root:
-            st.caption(LAYOUTS)
-            return None
+        )
+        root = sources.BUILT_IN
+        if kind == "folder":
+            root = st.text_input(
+                "Folder",
+                key=_FOLDER,
+                placeholder="/home/me/chest-x-rays",
+                help=LAYOUTS,
+                persist_state="session",
+            ).strip()
+        elif kind == "local":
+            root = st.selectbox(
+                "Set",
+                list(local),
+                format_func=lambda folder: local[folder],
+                key=_LOCAL,
+                persist_state="session",
+            )
+        st.button("Get films", icon=":material/download:", on_click=sources_view.choose)
+    sources_view.progress()
+    if not root:
+        st.caption(LAYOUTS)
+        return None
     try:
         catalog = loaders.catalog(root)
     except DatasetError as error:

@@ -16,12 +16,26 @@ PAGE = 24  # films a page: what is drawn does not grow with the data set
 _THUMBNAIL, _LARGE = 240, 900  # px, longer side
 _PICKED = "film_picked"
 _NO_SPLIT = "none"
+# How films may be ordered: by which measure, and whether from its smallest value on.
+ORDERS: dict[str, tuple[str, bool] | None] = {
+    "As listed": None,
+    "Darkest first": ("mean", True),
+    "Brightest first": ("mean", False),
+    "Flattest first": ("std", True),
+    "Smallest first": ("size", True),
+    "Largest first": ("size", False),
+}
 
 
 @st.fragment
-def gallery(catalog: Catalog) -> None:
-    """Show the films of a data set, with filters above and one film at the side."""
-    chosen = _filters(catalog)
+def gallery(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> None:
+    """Show the films of a data set, with filters above and one film at the side.
+
+    Args:
+        catalog: the data set.
+        findings: films to choose from by name, such as those of each finding of the audit.
+    """
+    chosen, order = _filters(catalog, findings)
     grid, side = st.columns([2.4, 1], gap="large")
     with grid:
         if chosen.empty:
@@ -29,7 +43,8 @@ def gallery(catalog: Catalog) -> None:
             return
         # Kept across pages of the same filter only: another filter starts at its first page.
         pages = -(-len(chosen) // PAGE)
-        key = f"films_page:{catalog.root}:{pd.util.hash_pandas_object(chosen['path']).sum():x}"
+        which = f"{pd.util.hash_pandas_object(chosen['path'], index=False).sum():x}"
+        key = f"films_page:{catalog.root}:{order}:{which}"
         shown = page(chosen, st.session_state.get(key, 1))
         picked = _picked(catalog, shown)
         with st.grid(min_column_width=115, gap="small"):
@@ -66,6 +81,27 @@ def strip(catalog: Catalog, frame: pd.DataFrame, most: int = 12) -> None:
                     st.caption(style.dot(film["label"], catalog.classes))
 
 
+def still(catalog: Catalog, film: Film, place: str, *, named: bool = False) -> None:
+    """Show one film small, without a click; ``named`` writes class and patient below it."""
+    path = film["path"]
+    data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), _THUMBNAIL)
+    with st.container(gap=None, key=f"strip:{place}:{path}"):
+        if data is None:
+            st.caption(":material/broken_image: unreadable")
+        else:
+            st.image(data, width="stretch", alt=f"Film {path}")
+        if named:
+            st.caption(_caption(film, catalog))
+
+
+def filter_by(catalog: Catalog, finding: str) -> None:
+    """Have the gallery show the films of a finding of the audit, and pick none of them yet."""
+    for name in ("labels", "splits", "text"):
+        st.session_state.pop(f"films_{name}:{catalog.root}", None)
+    st.session_state[f"films_finding:{catalog.root}"] = finding
+    st.session_state.pop(_PICKED, None)
+
+
 def page(frame: pd.DataFrame, number: int) -> pd.DataFrame:
     """Return one page of the films, the first page having number 1."""
     return frame.iloc[(number - 1) * PAGE : number * PAGE]
@@ -92,6 +128,24 @@ def matching(
             "patient_id"
         ].str.contains(text, case=False, regex=False)
     return frame[keep]
+
+
+def among(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
+    """Return the films of these paths in the order of the paths."""
+    place = {path: number for number, path in enumerate(dict.fromkeys(paths))}
+    rows = frame[frame["path"].isin(place)]
+    return rows.iloc[rows["path"].map(place).argsort(kind="stable")]
+
+
+def ordered(frame: pd.DataFrame, order: str) -> pd.DataFrame:
+    """Return films in one of the ``ORDERS``; in the order they came for any other word."""
+    rule = ORDERS.get(order)
+    if rule is None:
+        return frame
+    by, rising = rule
+    key = frame["width"] * frame["height"] if by == "size" else frame[by]
+    places = key.argsort(kind="stable") if rising else (-key).argsort(kind="stable")
+    return frame.iloc[places]
 
 
 def cell(catalog: Catalog, film: Film, place: str, *, caption: str, picked: bool = False) -> None:
@@ -156,7 +210,8 @@ def _others(catalog: Catalog, row: pd.Series) -> None:
             cell(catalog, other, "patient", caption=other["label"])
 
 
-def _filters(catalog: Catalog) -> pd.DataFrame:
+def _filters(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> tuple[pd.DataFrame, str]:
+    """Draw the filter bar; return the films that pass, and the word for their order."""
     frame = catalog.frame
     splits = [s for s in ("train", "val", "test") if (frame["split"] == s).any()]
     if (frame["split"] == "").any() and splits:
@@ -174,14 +229,30 @@ def _filters(catalog: Catalog) -> pd.DataFrame:
             if splits
             else []
         )
+        finding = None
+        if findings:
+            asked = f"films_finding:{catalog.root}"
+            if st.session_state.get(asked) not in findings:
+                st.session_state.pop(asked, None)  # the finding is gone, its filter with it
+            finding = st.selectbox(
+                "Finding of the audit",
+                list(findings),
+                index=None,
+                placeholder="Any film",
+                key=asked,
+                width=260,
+            )
+        order = st.selectbox("Order", list(ORDERS), key=f"films_order:{catalog.root}", width=170)
         text = st.text_input(
             "File or patient",
             key=f"films_text:{catalog.root}",
             type="search",
             icon=":material/search:",
-            width=240,
+            width=200,
         )
-    return matching(frame, parts, labels, text.strip())
+    if finding is not None:
+        frame = among(frame, findings[finding])
+    return ordered(matching(frame, parts, labels, text.strip()), order), order
 
 
 def _caption(film: Film, catalog: Catalog) -> str:

@@ -79,6 +79,7 @@ def button(
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     if st.button(
         f"{verb} {name} on {catalog.name}{about}",
+        key="start_run",  # the label changes as runs go on: without a key a click would be lost
         type="primary",
         icon=":material/play_arrow:",
         width="stretch",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from cxr_core import images, workspace
@@ -80,6 +81,13 @@ def forget_catalog(root: str) -> None:
     shelf = _shelf()
     with shelf.lock:
         shelf.catalogs.pop((workspace.home(), root), None)
+
+
+def key(catalog: Catalog) -> str:
+    """Return what names a data set to a cache: changes with films, labels, parts and patients."""
+    told = catalog.frame[["path", "md5", "label", "split", "patient_id"]]
+    total = pd.util.hash_pandas_object(told, index=False).sum()
+    return f"{catalog.root}:{len(told)}:{total:x}"
 
 
 def _bar(place: st.delta_generator.DeltaGenerator) -> Callable[[str, int, int], None]:

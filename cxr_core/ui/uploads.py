@@ -27,7 +27,7 @@ _LIMIT = 500_000_000  # bytes of files a session may hold
 class Upload:
     """One file as it came."""
 
-    digest: str  # of the contents: the same film twice is one
+    digest: str  # of name and contents: the same file twice is one
     name: str
     data: bytes
     synthetic: bool = False  # one of the app's own samples
@@ -51,7 +51,8 @@ def held() -> list[Upload]:
 def add(name: str, data: bytes, *, synthetic: bool = False) -> None:
     """Take a film into the session, unless it is there already or memory is used up."""
     films = _films()
-    digest = hashlib.sha256(data).hexdigest()
+    # With its name: a file refused for a wrong suffix is another one under the right suffix.
+    digest = hashlib.sha256(name.encode("utf-8", "replace") + b"\0" + data).hexdigest()
     if digest in films:
         return
     if sum(len(upload.data) for upload in films.values()) + len(data) > _LIMIT:

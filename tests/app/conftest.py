@@ -29,7 +29,7 @@ def open_page(phantoms: Path) -> Open:
     """Open a page as a visitor who has accepted the notice, with 60 phantoms as the data set."""
 
     def open_at(page: str, *, accepted: bool = True, **state: object) -> AppTest:
-        app = AppTest.from_file(str(REPOSITORY / "streamlit_app.py"), default_timeout=60)
+        app = AppTest.from_file(str(REPOSITORY / "streamlit_app.py"), default_timeout=300)
         if accepted:
             app.session_state["notice_accepted"] = True
         app.session_state["data_kind"] = "folder"

@@ -59,7 +59,7 @@ def test_pages_on_data_and_runs_open_without_tensorflow(phantoms: Path, tmp_path
 import sys
 from streamlit.testing.v1 import AppTest
 for page in ("home", "dataset", "train", "runs", "diagnose"):
-    app = AppTest.from_file({str(REPOSITORY / "streamlit_app.py")!r}, default_timeout=60)
+    app = AppTest.from_file({str(REPOSITORY / "streamlit_app.py")!r}, default_timeout=300)
     app.session_state["notice_accepted"] = True
     app.session_state["data_kind"] = "folder"
     app.session_state["data_folder"] = app.session_state["data_root"] = {str(phantoms)!r}
@@ -67,7 +67,7 @@ for page in ("home", "dataset", "train", "runs", "diagnose"):
     assert not app.exception, app.exception
     assert "tensorflow" not in sys.modules, page
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY, timeout=600)
 
 
 def test_the_first_launch_draws_the_built_in_set(
@@ -95,7 +95,7 @@ def test_a_folder_that_is_none_gets_a_sentence(open_page: Open) -> None:
 
 
 def test_the_gallery_shows_the_class_that_was_chosen(open_page: Open, phantoms: Path) -> None:
-    app = open_page("dataset")
+    app = open_page("dataset", dataset_tab="Films")
     labels = next(group for group in app.get("button_group") if group.label == "Class")
     app = labels.set_value(["TUBERCULOSIS"]).run()
     captions = [c.value for c in app.caption if "●" in c.value]
@@ -109,7 +109,7 @@ def test_a_click_on_a_film_shows_it_at_the_side_with_the_patients_others(
     films = pd.read_csv(phantoms / "metadata.csv").sort_values("path").head(24)
     several = films[films["patient_id"].duplicated(keep=False)]
     first, second = several["path"].iloc[:2]  # of one patient, both in the grid
-    app = open_page("dataset")
+    app = open_page("dataset", dataset_tab="Films")
     app = next(b for b in app.button if b.label == f"Show {first}").click().run()
     assert not app.exception
     assert any(first in str(table.value.to_numpy()) for table in app.table)

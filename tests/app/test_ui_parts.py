@@ -140,20 +140,36 @@ def form() -> None:
 
 
 def test_the_form_has_a_widget_for_every_setting_and_changes_none_by_itself() -> None:
-    app = AppTest.from_function(form, default_timeout=60).run()
+    app = AppTest.from_function(form, default_timeout=300).run()
     assert not app.exception
     assert set(app.session_state["values"]) == {setting.path for setting in settings()}
     assert app.session_state["same"]
 
 
 def test_every_widget_of_the_form_has_help() -> None:
-    app = AppTest.from_function(form, default_timeout=60).run()
+    app = AppTest.from_function(form, default_timeout=300).run()
     for kind in ("number_input", "selectbox", "text_input", "toggle"):
         for widget in app.get(kind):
             assert widget.help, widget.label
 
 
 def test_a_choice_is_shown_by_its_title() -> None:
-    app = AppTest.from_function(form, default_timeout=60).run()
+    app = AppTest.from_function(form, default_timeout=300).run()
     network = next(box for box in app.selectbox if box.label == "Architecture")
     assert network.options == ["Plain CNN", "B"]
+
+
+def renamed() -> None:
+    import streamlit as st
+
+    from cxr_core.ui import uploads
+
+    for name in ("film.jpg", "film.png", "film.png"):
+        uploads.add(name, b"the same bytes")
+    st.session_state["names"] = [upload.name for upload in uploads.held()]
+
+
+def test_a_file_under_a_new_name_is_taken_and_the_same_file_twice_is_one() -> None:
+    # As when the first name had a wrong suffix, and the reader said so.
+    app = AppTest.from_function(renamed, default_timeout=300).run()
+    assert app.session_state["names"] == ["film.jpg", "film.png"]

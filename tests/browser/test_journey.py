@@ -6,13 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from cxr_core.training import jobs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = next(
@@ -65,10 +67,10 @@ class App:
         )
         while self._server.poll() is None:
             try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=30).close()
                 return
-            except (urllib.error.URLError, ConnectionError):
-                continue  # not listening yet
+            except OSError:  # not listening yet, or too busy to answer in time
+                time.sleep(0.2)
         raise AssertionError(f"the server ended with code {self._server.returncode}")
 
     def stop(self) -> None:
@@ -87,6 +89,9 @@ def app(tmp_path: Path, phantoms: Path) -> Iterator[App]:
     server.start()
     yield server
     server.stop()
+    for run in jobs.runs():  # a test that failed must not leave its training at work
+        if run.status.active:
+            jobs.cancel(run.run_id)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +183,7 @@ def test_from_the_notice_to_a_diagnosis(app: App, page: Page, phantoms: Path) ->
     expect(page.get_by_role("heading", name=re.compile("60 films of .* patients"))).to_be_visible()
     expect(page.get_by_test_id("stPlotlyChart").get_by_text("TUBERCULOSIS")).to_be_visible()
 
-    start_training(page, epochs=8, size=32)
+    start_training(page, epochs=24, size=32)  # long enough to be seen at work on a fast machine
     page.evaluate("window.neverReloaded = true")
     seen = wait_for_more_points(page, than=0)
     wait_for_more_points(page, than=seen)

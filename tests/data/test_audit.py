@@ -1,4 +1,4 @@
-"""Faults planted in a set are found, each by its check, and nothing is found where there is none."""
+"""Faults planted in a set are found, each by its check; a clean set has no findings."""
 
 import csv
 import json
@@ -307,7 +307,8 @@ def test_unreadable_files_are_listed_with_the_reason(planted: Planted) -> None:
         ("rotated", np.rot90),
         ("rotated", lambda film: np.rot90(film, 2)),
         ("mirrored", np.fliplr),
-        ("cropped", lambda film: film[: film.shape[0] * 6 // 10, : film.shape[1] * 6 // 10]),
+        ("cropped", lambda film: film[len(film) // 2 :, len(film) // 5 : -len(film) // 5]),
+        ("cropped", lambda film: film[:, : len(film) // 2]),
         ("framed", lambda film: cv2.copyMakeBorder(film, 60, 60, 60, 60, cv2.BORDER_CONSTANT)),
     ],
 )
@@ -337,7 +338,7 @@ def a_letter(film: np.ndarray) -> np.ndarray:
         ("height", lambda film: cv2.resize(film, None, fx=1, fy=1.3)),
         ("aspect_ratio", lambda film: cv2.resize(film, None, fx=1, fy=1.3)),
         ("colour_mode", lambda film: cv2.cvtColor(film, cv2.COLOR_GRAY2BGR)),
-        ("file_size", lambda film: cv2.GaussianBlur(film, (0, 0), 2)),
+        ("file_size", lambda film: cv2.GaussianBlur(film, (0, 0), 6)),
         ("mean", lambda film: cv2.add(film, 40)),
         ("std", lambda film: (film * 0.5 + 60).astype(np.uint8)),
         ("border", a_letter),

@@ -210,6 +210,22 @@ def test_another_seed_gives_another_cut() -> None:
 # ---- what must stay together ----
 
 
+def test_patients_with_many_films_are_on_every_side_in_proportion() -> None:
+    rows = [
+        {"label": label, "patient_id": f"{label}-{films}-{patient}"}
+        for label in ("NORMAL", "PNEUMONIA")
+        for films, patients in ((1, 100), (2, 50), (10, 10))
+        for patient in range(patients)
+        for _ in range(films)
+    ]
+    table = splits.cut(catalog(rows), RECUT, seed=0).table
+    patients = table.groupby(["split", "patient_id"]).size()
+    films_a_patient = patients.groupby("split").mean()
+    assert films_a_patient.max() < 1.3 * films_a_patient.min()
+    for part, share in SHARES.items():
+        assert abs((patients[part] == 10).sum() - 20 * share) <= 2  # one a class
+
+
 def test_patients_who_share_a_film_stay_together() -> None:
     rows = plain(20, 20)
     for number, patient in [(0, "p1"), (1, "p1"), (2, "p2"), (3, "p2")]:

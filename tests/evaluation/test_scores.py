@@ -62,5 +62,12 @@ def test_above_the_threshold_the_most_probable_finding_is_decided():
     np.testing.assert_array_equal(decide(table, 0.4), [2, 0, 0])
 
 
+def test_no_abnormal_probability_is_above_one():
+    logits = np.random.default_rng(0).normal(scale=30, size=(100_000, 3))
+    table = probabilities(logits)
+    assert table[:, 1:].sum(axis=1).max() > 1  # what rounding makes of it
+    assert abnormal(table).max() == 1
+
+
 def test_a_tiny_abnormal_probability_keeps_its_digits():
     assert abnormal(probabilities(np.array([[50.0, 0.0]])))[0] == pytest.approx(np.exp(-50))

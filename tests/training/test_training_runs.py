@@ -268,7 +268,7 @@ def test_the_bundle_gives_the_logits_that_were_predicted(scene):
     predictor = Predictor(bundle_index.resolve(scene.first.run_id, scene.store))
     squares = np.stack(
         [
-            images.to_square(images.read(scene.root / path).pixels, 32, "letterbox")
+            images.to_square(images.read(scene.root / path).pixels, 32, predictor.info.image.fit)
             for path in table["path"]
         ]
     )

@@ -55,8 +55,8 @@ def suspects(labelled: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The least fitting first: ``path``, ``label``, ``expected`` (the most probable other class),
         ``quality`` (0 wrong, 1 right: cleanlab's normalised margin, with probabilities taken
-        relative to what each class's own films get), ``suspect`` (confident learning would
-        prune it).
+        relative to what each class's own films get), ``suspect`` (one of as many films as
+        confident learning estimates to be wrong).
 
     Raises:
         DatasetError: a class has no column, or a row is no set of probabilities.
@@ -76,7 +76,7 @@ def suspects(labelled: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     quality = get_label_quality_scores(
         labels, probabilities, method="normalized_margin", adjust_pred_probs=True
     )
-    suspect = find_label_issues(labels, probabilities, n_jobs=1)
+    suspect = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1
     ranked = table[["path", "label"]].assign(

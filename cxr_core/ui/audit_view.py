@@ -1,0 +1,384 @@
+"""The audit on the Dataset page: its three gravest findings as cards, and all of them in a tab."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core import figures
+from cxr_core.data import exclusions
+from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit
+from cxr_core.data.catalog import Catalog
+from cxr_core.errors import DatasetError
+from cxr_core.ui import background, charts, films, loaders, notices, words
+
+TABS = "dataset_tab"  # session key: the open tab of the Dataset page
+OVERVIEW, FILMS, AUDIT, SPLITS, AUGMENTATION = (
+    "Overview",
+    "Films",
+    "Audit",
+    "Patients and splits",
+    "Augmentation",
+)
+_UNASKED = 10_000  # films of which the audit starts by itself
+_AT_ONCE = 2.0  # seconds the page waits for an audit before it shows a progress bar
+_KEPT = 4
+_CARDS = 3
+_ASKED, _OPEN = "audit_asked", "audit_open"
+# Words for severities, made so that a table sorts them rightly.
+_GRAVITY = {"high": "●●● grave", "medium": "●●○ medium", "low": "●○○ slight", "info": "○○○ note"}
+_COLOUR: dict[str, Literal["orange", "yellow"]] = {"high": "orange", "medium": "yellow"}
+# What excluding films does not mend: it has another remedy or none.
+_NOT_BY_EXCLUSION = {"unreadable", "patients_across_splits", "patients_unknown", "shortcut"}
+_BY_CUTTING = {"patients_across_splits", "twins_across_splits"}
+_ONE_STAYS = {"exact_twins", "near_twins", "twins_across_splits"}
+
+Job = background.Task[Audit]
+
+
+class _Shelf:
+    """The audits of this server, the last used at the end."""
+
+    def __init__(self) -> None:
+        self.jobs: OrderedDict[str, Job] = OrderedDict()
+
+
+@st.cache_resource(show_spinner=False)
+def _shelf() -> _Shelf:
+    return _Shelf()
+
+
+def job(catalog: Catalog) -> Job | None:
+    """Return the audit of a set, begun now if it is small or was asked for; None otherwise."""
+    jobs, key = _shelf().jobs, loaders.key(catalog)
+    if key not in jobs:
+        if len(catalog.frame) > _UNASKED and st.session_state.get(_ASKED) != key:
+            return None
+        jobs[key] = background.Task(lambda task: audit(catalog, progress=task.tell))
+        jobs[key].ended(_AT_ONCE)
+        while len(jobs) > _KEPT:
+            jobs.popitem(last=False)
+    jobs.move_to_end(key)
+    return jobs[key]
+
+
+def finished(work: Job | None) -> Audit | None:
+    """Return what an audit found, None where it is not done or could not be."""
+    if work is None or not work.ended():
+        return None
+    try:
+        return work.result()
+    except DatasetError:
+        return None
+
+
+def things_to_know(findings: Sequence[Finding]) -> str:
+    """Return the end of the page's headline: how many findings are open."""
+    if not findings:
+        return "nothing amiss found"
+    return words.count(len(findings), "thing") + " to know"
+
+
+def open_findings(found: Audit, excluded: set[str]) -> list[Finding]:
+    """Return the findings that still say something once films are excluded, the gravest first."""
+    return [f for f in found.findings if f.severity != "info" and not mended(f, excluded)]
+
+
+def gravest(findings: Sequence[Finding]) -> list[Finding]:
+    """Return what goes on the cards: the gravest, each kind once, the strongest shortcut for all.
+
+    Args:
+        findings: the gravest first.
+    """
+    kinds: dict[str, Finding] = {}
+    for finding in findings:
+        kinds.setdefault(finding.kind, finding)
+    drawn_by = [finding for finding in findings if finding.kind == "shortcut"]
+    if drawn_by:
+        kinds["shortcut"] = max(drawn_by, key=lambda finding: finding.details["auroc"])
+    ordered = sorted(kinds.values(), key=lambda finding: SEVERITIES.index(finding.severity))
+    return ordered[:_CARDS]
+
+
+def mended(finding: Finding, excluded: set[str]) -> bool:
+    """Return whether the excluded films were all there was to a finding."""
+    if finding.kind in _NOT_BY_EXCLUSION:
+        return False
+    groups = finding.details.get("groups")
+    if groups:
+        return all(sum(path not in excluded for path in group) < 2 for group in groups)
+    return set(finding.paths) <= excluded
+
+
+def to_exclude(finding: Finding, frame: pd.DataFrame) -> list[str]:
+    """Return the films whose exclusion would mend a finding; empty where none does.
+
+    Of films that are one picture under one label the largest stays.
+
+    Args:
+        finding: of the audit.
+        frame: the catalog's.
+    """
+    if finding.kind in _NOT_BY_EXCLUSION:
+        return []
+    if finding.kind not in _ONE_STAYS:
+        return list(finding.paths)
+    rows = frame[frame["path"].isin(finding.paths)]
+    area = dict(zip(rows["path"], rows["width"] * rows["height"], strict=True))
+    copies: list[str] = []
+    for group in finding.details["groups"]:
+        best = max(group, key=lambda path: area.get(path, 0))  # the first of equals
+        copies += [path for path in group if path != best]
+    return copies
+
+
+def excluded(catalog: Catalog) -> set[str]:
+    """Return the paths of the films that are excluded; a damaged list is said on the page."""
+    try:
+        if not exclusions.listed(catalog.root):
+            return set()
+        return set(catalog.frame.loc[exclusions.is_excluded(catalog), "path"])
+    except DatasetError as error:
+        notices.wrong(error)
+        return set()
+
+
+def cards(catalog: Catalog, work: Job | None, out: set[str]) -> None:
+    """Draw the three gravest findings, or how the audit is getting on."""
+    if work is None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button(
+                "Audit this set",
+                icon=":material/fact_check:",
+                on_click=_ask,
+                args=(loaders.key(catalog),),
+            )
+            st.caption(
+                f"Looks for twins, leaks, odd films and shortcuts among "
+                f"{words.count(len(catalog.frame), 'film')}; takes some minutes.",
+                width="content",
+            )
+        return
+    if not work.ended():
+        background.watch(work, lambda done, total: f"check {done + 1} of {total}", "audit")
+        return
+    try:
+        found = work.result()
+    except DatasetError as error:
+        notices.wrong(error)
+        return
+    shown = gravest(open_findings(found, out))
+    if not shown:
+        return
+    for place, finding in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
+        with place, st.container(border=True, height="stretch", gap="small"):
+            _card(catalog, finding)
+
+
+def panel(catalog: Catalog, work: Job | None, out: set[str]) -> None:
+    """Draw the Audit tab: all findings in a table, one of them open below it."""
+    found = finished(work)
+    if found is None:
+        st.markdown("The audit has not finished yet; its findings will stand here.")
+        return
+    if not found.findings:
+        notices.nothing(
+            ":material/task_alt: Nothing amiss",
+            "No twins, no leaks, no odd films, and nothing but the lungs tells the classes apart.",
+        )
+    else:
+        table, side = st.columns([1.5, 1], gap="large")
+        with table:
+            st.subheader("All findings", anchor=False)
+            finding = _table(found.findings, out)
+            _opened(catalog, finding, out)
+        with side:
+            _shortcuts(found)
+    _excluded_list(catalog, out)
+
+
+def by_title(found: Audit | None, out: set[str]) -> dict[str, Sequence[str]]:
+    """Return the films of each finding by its title, for the gallery's filter."""
+    if found is None:
+        return {}
+    named: dict[str, Sequence[str]] = {f.title: f.paths for f in found.findings if f.paths}
+    return {**named, **({"Excluded films": sorted(out)} if out else {})}
+
+
+def _card(catalog: Catalog, finding: Finding) -> None:
+    with st.container(gap="xsmall"):
+        _badge(finding)
+        st.subheader(finding.title, anchor=False)
+    st.markdown(finding.sentence)
+    if finding.paths:
+        _strip(catalog, finding.paths[:4], f"card:{finding.kind}")
+    st.caption(finding.advice)
+    _buttons(catalog, finding, "card")
+
+
+def _badge(finding: Finding) -> None:
+    word = _GRAVITY[finding.severity].split(" ", 1)[1]
+    st.badge(word.capitalize(), color=_COLOUR.get(finding.severity, "gray"))
+
+
+def _buttons(catalog: Catalog, finding: Finding, place: str) -> None:
+    """Offer what can be done about a finding; ``place`` names where the buttons stand."""
+    key = f"{place}:{finding.kind}:{finding.title}"
+    with st.container(horizontal=True, gap="small"):
+        if finding.paths:
+            st.button(
+                f"Show {words.count(len(finding.paths), 'film')}",
+                key=f"show:{key}",
+                icon=":material/photo_library:",
+                on_click=_show,
+                args=(catalog, finding),
+            )
+        if finding.kind in _BY_CUTTING or finding.kind == "patients_unknown":
+            st.button(
+                "Cut anew by patient" if finding.kind in _BY_CUTTING else "Name the patients",
+                key=f"cut:{key}",
+                icon=":material/call_split:",
+                on_click=_turn_to,
+                args=(SPLITS,),
+            )
+        copies = to_exclude(finding, catalog.frame)
+        if copies:
+            st.button(
+                f"Exclude {len(copies):,}",
+                key=f"exclude:{key}",
+                icon=":material/block:",
+                help="Training leaves excluded films out and records it. No file is deleted, and "
+                "the Audit tab takes them back."
+                + (" Of each group the largest film stays." if finding.kind in _ONE_STAYS else ""),
+                on_click=_exclude,
+                args=(catalog, copies, finding.title),
+            )
+        if place == "card" and not finding.paths:
+            st.button(
+                "Show the figures",
+                key=f"figures:{key}",
+                icon=":material/bar_chart:",
+                on_click=_turn_to,
+                args=(AUDIT,),
+            )
+
+
+def _table(findings: Sequence[Finding], out: set[str]) -> Finding:
+    """Draw the sortable table; return the finding that is open, the gravest by default."""
+    rows = pd.DataFrame(
+        {
+            "Severity": [_GRAVITY[f.severity] for f in findings],
+            "Finding": [f.title for f in findings],
+            "Films": [len(f.paths) or f.count for f in findings],
+            "State": ["mended" if mended(f, out) else "open" for f in findings],
+        }
+    )
+    state = st.dataframe(
+        rows,
+        key=_OPEN,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={"Finding": st.column_config.TextColumn(width="large")},
+    )
+    chosen = state["selection"]["rows"]
+    return findings[chosen[0] if chosen and chosen[0] < len(findings) else 0]
+
+
+def _opened(catalog: Catalog, finding: Finding, out: set[str]) -> None:
+    with st.container(border=True, gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(finding.title, anchor=False, width="content")
+            _badge(finding)
+        st.markdown(f"{finding.sentence} {finding.advice}")
+        _buttons(catalog, finding, "panel")
+        _evidence(finding)
+        _strip(catalog, finding.paths[:12], "panel", named=True)
+        left = len(set(finding.paths) & out)
+        if left:
+            st.caption(f"{words.count(left, 'film')} of it excluded.")
+
+
+def _evidence(finding: Finding) -> None:
+    """Show the figures of a finding where they say more than its films."""
+    details = finding.details
+    if "matrix" in details:
+        st.table(pd.DataFrame(details["matrix"]), border="horizontal")
+        st.caption("Patients with films in both parts; on the diagonal, in one.")
+    if "by_class" in details:
+        scores = pd.Series(details["by_class"], name="AUROC, one against the rest")
+        st.table(scores.map(words.figure).to_frame(), border="horizontal")
+    if "errors" in details:
+        errors = list(details["errors"].items())
+        st.dataframe(pd.DataFrame(errors, columns=["File", "Why"]), hide_index=True)
+
+
+def _shortcuts(found: Audit) -> None:
+    scores: Mapping[str, float] = found.summary["shortcuts"]
+    if not scores:
+        return
+    st.subheader("What gives the class away", anchor=False)
+    charts.show(
+        figures.shortcuts(scores),
+        key="shortcuts",
+        alt="AUROC with which size, exposure and border alone predict the class",
+    )
+    st.caption(
+        "How well each feature alone, without any lung, predicts the class on films it did not "
+        "learn from (5-fold, grouped by patient). 0.5 is chance. What is far above it, a network "
+        "can use in place of the disease."
+    )
+
+
+def _excluded_list(catalog: Catalog, out: set[str]) -> None:
+    if not out:
+        return
+    entries = [entry for entry in exclusions.listed(catalog.root) if entry.path in out]
+    with st.expander(f"{words.count(len(out), 'excluded film')}", icon=":material/block:"):
+        st.caption("Training leaves them out and records it. No file was deleted.")
+        table = exclusions.as_table(entries)[["path", "reason", "since"]]
+        table.columns = ["File", "Why", "Since"]
+        st.dataframe(table, hide_index=True)
+        st.button(
+            "Use them again", icon=":material/undo:", on_click=_include, args=(catalog, sorted(out))
+        )
+
+
+def _strip(catalog: Catalog, paths: Sequence[str], place: str, *, named: bool = False) -> None:
+    """Show films side by side; ``named`` writes class and patient below each."""
+    rows = catalog.frame[catalog.frame["path"].isin(paths)].set_index("path", drop=False)
+    shown = rows.loc[[path for path in paths if path in rows.index]].to_dict("records")
+    if not shown:
+        return
+    with st.grid(min_column_width=90 if named else 60, gap="small"):
+        for film in shown:
+            films.still(catalog, film, place, named=named)
+
+
+def _ask(key: str) -> None:
+    st.session_state[_ASKED] = key
+
+
+def _turn_to(tab: str) -> None:
+    st.session_state[TABS] = tab
+
+
+def _show(catalog: Catalog, finding: Finding) -> None:
+    films.filter_by(catalog, finding.title)
+    _turn_to(FILMS)
+
+
+def _exclude(catalog: Catalog, paths: Sequence[str], reason: str) -> None:
+    try:
+        added = exclusions.exclude(catalog, paths, reason)
+    except DatasetError as error:
+        st.toast(str(error))
+        return
+    st.toast(f"{words.count(added, 'film')} excluded from training. No file was deleted.")
+
+
+def _include(catalog: Catalog, paths: Sequence[str]) -> None:
+    back = exclusions.include(catalog, paths)
+    st.toast(f"{words.count(back, 'film')} in use again.")
