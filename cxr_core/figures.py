@@ -472,6 +472,59 @@ def gray_levels(pixels: np.ndarray) -> go.Figure:
     return figure
 
 
+def distribution(
+    values: npt.ArrayLike, labels: Sequence[str], classes: Sequence[str], title: str
+) -> go.Figure:
+    """Draw how a measure of the films spreads within each class, as outlines over one another.
+
+    Args:
+        values: One number a film.
+        labels: The films' classes.
+        classes: All classes, the reference class first.
+        title: What the number is, with its unit.
+    """
+    numbers, names = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=object)
+    figure = go.Figure(layout=_layout(240))
+    edges = np.histogram_bin_edges(numbers, bins=min(40, max(10, int(np.sqrt(len(numbers))))))
+    for label in classes:
+        films, _ = np.histogram(numbers[names == label], edges)
+        figure.add_scatter(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=films / max(films.sum(), 1),
+            mode="lines",
+            name=label,
+            line={"color": class_colour(label, classes), "width": 2, "shape": "hvh"},
+            customdata=np.column_stack([films, edges[:-1], edges[1:]]),
+            hovertemplate="%{customdata[0]:,} films, %{y:.1%} of the class, from "
+            "%{customdata[1]:,.0f} to %{customdata[2]:,.0f}"
+            f"<extra>{label}</extra>",
+        )
+    figure.update_xaxes(title=title)
+    figure.update_yaxes(title="share of the class", tickformat=".0%", rangemode="tozero", nticks=5)
+    return figure
+
+
+def film(source: str, width: int, height: int) -> go.Figure:
+    """Draw a film to be zoomed and moved about, at its own proportions.
+
+    Args:
+        source: The picture as a data URL.
+        width: Of the film, px.
+        height: The same.
+    """
+    figure = go.Figure(layout=_layout(560, legend=False))
+    figure.add_layout_image(
+        source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch"
+    )
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, dragmode="pan")
+    figure.update_layout(plot_bgcolor="#000000")
+    figure.update_xaxes(visible=False, range=[0, width], constrain="domain")
+    figure.update_yaxes(
+        visible=False, range=[height, 0], scaleanchor="x", constrain="domain", showgrid=False
+    )
+    return figure
+
+
 def shortcuts(scores: Mapping[str, float]) -> go.Figure:
     """Draw how well each feature alone predicts the class, as points on the scale of chance to 1.
 
@@ -496,7 +549,10 @@ def shortcuts(scores: Mapping[str, float]) -> go.Figure:
     )
     figure.update_layout(bargap=0.4)
     figure.update_xaxes(
-        title="AUROC; 0.5 is chance", range=[min(0.45, *values), 1.06], dtick=0.1, fixedrange=True
+        title="AUROC; 0.5 is chance",
+        range=[min([0.48, *values]) - 0.08, 1.08],
+        dtick=0.1,
+        fixedrange=True,
     )
     figure.update_yaxes(showgrid=False, fixedrange=True, ticks="")
     return figure

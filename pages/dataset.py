@@ -4,7 +4,18 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.data import sources
-from cxr_core.ui import audit_view, charts, datasets, door, films, loaders, notices
+from cxr_core.ui import (
+    audit_view,
+    augmentation_view,
+    charts,
+    datasets,
+    door,
+    films,
+    loaders,
+    means_view,
+    notices,
+    splits_view,
+)
 
 door.pass_through()
 title = st.container()
@@ -31,8 +42,14 @@ with title:
         )
 audit_view.cards(catalog, work, excluded)
 
-overview, gallery, audit, patients = st.tabs(
-    [audit_view.OVERVIEW, audit_view.FILMS, audit_view.AUDIT, audit_view.SPLITS],
+overview, gallery, audit, patients, changes = st.tabs(
+    [
+        audit_view.OVERVIEW,
+        audit_view.FILMS,
+        audit_view.AUDIT,
+        audit_view.SPLITS,
+        audit_view.AUGMENTATION,
+    ],
     key=audit_view.TABS,
     on_change="rerun",  # a tab that is not open costs nothing
 )
@@ -53,12 +70,17 @@ if overview.open:
             if st.button("Look at the files again", icon=":material/refresh:"):
                 loaders.forget_catalog(loaders.data_root())
                 st.rerun()
+        datasets.distributions(catalog)
+        means_view.panel(catalog)
 if gallery.open:
     with gallery:
-        films.gallery(catalog, audit_view.by_title(found, excluded))
+        films.gallery(catalog, audit_view.by_title(found, excluded), audit_view.twins(found))
 if audit.open:
     with audit:
         audit_view.panel(catalog, work, excluded)
 if patients.open:
     with patients:
-        datasets.patients(catalog)
+        splits_view.panel(catalog)
+if changes.open:
+    with changes:
+        augmentation_view.panel(catalog)

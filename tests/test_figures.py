@@ -295,3 +295,24 @@ def test_gray_levels_are_shares_of_the_pixels():
     assert bars.y[-1] == pytest.approx(3 / 8)
     assert sum(bars.y) == pytest.approx(1)
     assert list(bars.customdata[-1]) == [252, 255]
+
+
+def test_shortcuts_start_at_chance_with_the_strongest_on_top():
+    figure = figures.shortcuts({"file_size": 0.9, "width": 0.55, "mean": 0.45})
+    (bars,) = figure.data
+    assert list(bars.y) == ["mean", "width", "file size"]
+    assert np.allclose(np.array(bars.x) + 0.5, [0.45, 0.55, 0.9])
+
+
+def test_distributions_are_shares_of_each_class_in_its_colour():
+    values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    labels = ["NORMAL"] * 8 + ["PNEUMONIA"] * 2
+    lines = traces(figures.distribution(values, labels, CLASSES[:2], "px"))
+    assert sum(lines["PNEUMONIA"].y) == pytest.approx(1)
+    assert lines["PNEUMONIA"].line.color == figures.CLASS_COLOURS["PNEUMONIA"]
+
+
+def test_a_film_keeps_its_proportions():
+    figure = figures.film("data:image/jpeg;base64,", 300, 200)
+    assert (figure.layout.images[0].sizex, figure.layout.images[0].sizey) == (300, 200)
+    assert figure.layout.yaxis.scaleanchor == "x"

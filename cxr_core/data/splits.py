@@ -49,8 +49,9 @@ def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
         films, said = _published(catalog, films)
     else:
         kept, said = ((), []) if data.split == "recut" else _worth_keeping(films)
+        films, kept, leaks = _without_leaks(films, kept)
         films, more = _cut_rest(films, kept, data, seed)
-        said += more
+        said += leaks + more
     table = films[COLUMNS].reset_index(drop=True)
     return Split(table, (*notes, *said, *_shared(table)))
 
@@ -174,6 +175,34 @@ def _worth_keeping(films: pd.DataFrame) -> tuple[tuple[str, ...], list[str]]:
             f"The published parts leave no films of {_join(absent)} to train on, so none was kept."
         ]
     return tuple(kept), notes
+
+
+def _without_leaks(
+    films: pd.DataFrame, kept: Sequence[str]
+) -> tuple[pd.DataFrame, Sequence[str], list[str]]:
+    """Leave out what shares a patient or a twin with a kept part, or keep no part at all.
+
+    A published test is worth more than a few training films of its patients; but a division that
+    runs through most of a class is no division, and is cut anew.
+    """
+    together = pd.Series(groups(films), index=films.index)
+    leaking = pd.Series(False, index=films.index)
+    for number, part in enumerate(kept):
+        before_it = ~films["split"].isin(kept[number:])  # val gives way to test, training to both
+        leaking |= before_it & together.isin(together[films["split"] == part])
+    if not leaking.any():
+        return films, kept, []
+    said = (
+        f"{_films(int(leaking.sum()))} outside the published "
+        f"{_join([_NAMES[part] for part in kept])} {'parts' if len(kept) > 1 else 'part'} "
+    )
+    pool = ~films["split"].isin(kept)
+    before = films.loc[pool, "label"].value_counts()
+    after = films.loc[pool & ~leaking, "label"].value_counts().reindex(before.index, fill_value=0)
+    if (after < before / 2).any():
+        return films, (), [f"{said}show the same patients or are twins, so none was kept."]
+    was = _were(int(leaking.sum()))
+    return films[~leaking], kept, [f"{said}share a patient or a twin with it and {was} left out."]
 
 
 # ---- cutting ----

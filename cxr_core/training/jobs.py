@@ -26,6 +26,7 @@ from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_PHASE,
     TAG_RECIPE,
+    TAG_SEEN_AT,
     TAG_SYNTHETIC,
     TAG_WORKER,
     RunRecord,
@@ -49,6 +50,9 @@ LOG_FILE = "train.log"
 
 _POLL = 0.5  # seconds between two looks at a run that is waited for
 _LAUNCH_GRACE = timedelta(seconds=60)  # how long a run may be without a worker's name
+# How long another machine's worker may be silent: it gives a sign of life every half minute, but
+# its clock may be minutes off.
+_SILENCE = timedelta(minutes=10)
 
 
 class Launcher(Protocol):
@@ -198,17 +202,20 @@ def worker_name(pid: int) -> str:
 
 
 def worker_alive(record: RunRecord) -> bool:
-    """Tell if a run's worker lives; True where that cannot be known, as for another machine's."""
+    """Tell if a run's worker lives: by its process here, by its signs of life elsewhere."""
     try:
         host, pid, started = record.tags[TAG_WORKER].split()
         number, at = int(pid), float(started)
     except (KeyError, ValueError):  # not launched yet, or the launcher died before it said so
         return datetime.now(UTC) - record.created < _LAUNCH_GRACE
     if host != socket.gethostname():
-        return True
+        seen_at = float(record.tags.get(TAG_SEEN_AT, record.created.timestamp()))
+        return time.time() - seen_at < _SILENCE.total_seconds()
     try:
         process = psutil.Process(number)
-        same = abs(process.create_time() - at) < 1  # else the number went to another process
+        # Else the number went to another process. The start time moves when the clock is set, the
+        # command line does not.
+        same = abs(process.create_time() - at) < 1 or record.run_id in process.cmdline()
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

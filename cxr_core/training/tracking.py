@@ -77,6 +77,7 @@ TAG_DATA = "cxr.data"  # the data set's name, for people
 TAG_SYNTHETIC = "cxr.synthetic"  # "true" where the films are phantoms
 TAG_DEVICE = "cxr.device"  # the device in words
 TAG_WORKER = "cxr.worker"  # "host pid start-time" of the process that trains
+TAG_SEEN_AT = "cxr.seen_at"  # seconds since 1970; the worker's last sign of life, by its clock
 TAG_QUEUED_AT = "cxr.queued_at"  # seconds since 1970; the queue's order
 
 

@@ -107,7 +107,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
             metrics.probabilities(logits, temperature),
             films.classes,
             threshold.value,
-            patients=list(part.table["patient_id"]),
+            patients=part.patients,
             seed=config.seed,
         )
 
@@ -200,6 +200,12 @@ class Part:
     table: pd.DataFrame  # path, label, split, patient_id, md5
     labels: np.ndarray  # int (n,), number in the classes
     rows: np.ndarray  # int (n,), row in the decoded films
+
+    @property
+    def patients(self) -> list[str] | None:
+        """The films' patients, None where not one is known."""
+        patients = self.table["patient_id"]
+        return list(patients) if patients.ne("").any() else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,11 +27,12 @@ from cxr_core.training.jobs import LOG_FILE, worker_alive, worker_name
 from cxr_core.training.tracking import (
     TAG_PHASE,
     TAG_QUEUED_AT,
+    TAG_SEEN_AT,
     TAG_WORKER,
     RunStore,
     Status,
 )
-from cxr_core.training.writer import RunCancelled, RunWriter
+from cxr_core.training.writer import RunCancelled, RunWriter, patiently
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +59,12 @@ def main(run_id: str) -> int:
         reason = in_words(error)
     finally:
         _log.info("The run is %s.", status)
-        store.set_tags(run_id, {TAG_PHASE: "done" if status.has_model else ""})
-        store.write_file(run_id, log)
-        store.set_status(run_id, status, reason)
+        try:
+            store.set_tags(run_id, {TAG_PHASE: "done" if status.has_model else ""})
+            store.write_file(run_id, log)
+        except Exception:
+            _log.exception("The log could not be kept with the run.")  # how it ended matters more
+        patiently(lambda: store.set_status(run_id, status, reason))
     return int(status is Status.FAILED)
 
 
@@ -121,6 +125,7 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
     """
     lock = FileLock(workspace.home() / "device.lock")
     while True:
+        store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
         if store.get(run_id).request is not None:  # nothing to keep yet: "stop" is "cancel"
             raise RunCancelled
         if _first_in_queue(run_id, store):

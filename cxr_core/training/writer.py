@@ -7,16 +7,25 @@ with a look for requests, so the store's speed (a disk, a server far away) is no
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cxr_core.training.tracking import TAG_NOTES, TAG_PHASE, TAG_PROGRESS, Request, RunStore
+from cxr_core.training.tracking import (
+    TAG_NOTES,
+    TAG_PHASE,
+    TAG_PROGRESS,
+    TAG_SEEN_AT,
+    Request,
+    RunStore,
+)
 
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 1.0  # seconds between two visits to the store
+_SIGN_OF_LIFE = 30.0  # seconds between two signs of life
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # seconds between tries at a store that does not answer
 
 
 class RunCancelled(Exception):  # noqa: N818 - nothing went wrong
@@ -55,13 +64,11 @@ class RunWriter:
     ) -> None:
         self._closed.set()
         self._thread.join()
-        if kind is None:
-            self._flush()
-            return
         try:
-            self._flush()
+            patiently(self._flush)
         except Exception:
-            _log.exception("The last points could not be written.")  # the first error counts
+            # The model and its results are kept already, or the run failed for another reason.
+            _log.exception("The last points could not be written.")
 
     @property
     def request(self) -> Request | None:
@@ -85,7 +92,7 @@ class RunWriter:
         _log.info("Now %s.", words)
         self._phase = words
         self._progress = self._written_progress = ""
-        self._store.set_tags(self.run_id, {TAG_PHASE: words, TAG_PROGRESS: ""})
+        self.tags({TAG_PHASE: words, TAG_PROGRESS: ""})
 
     def progress(self, done: int, total: int) -> None:
         """Record how many films the phase is through with; costs nothing. Cancels as `phase`."""
@@ -97,7 +104,7 @@ class RunWriter:
         for sentence in sentences:
             _log.info(sentence)
         self._notes += sentences
-        self._store.set_tags(self.run_id, {TAG_NOTES: "\n".join(self._notes)})
+        self.tags({TAG_NOTES: "\n".join(self._notes)})
 
     def points(self, metrics: Mapping[str, float], step: int) -> None:
         """Record several metrics of one step; they reach the store within about a second."""
@@ -107,25 +114,29 @@ class RunWriter:
 
     def params(self, params: Mapping[str, object]) -> None:
         """Record facts that never change during the run."""
-        self._store.log_params(self.run_id, params)
+        patiently(lambda: self._store.log_params(self.run_id, params))
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set several tags of the run."""
-        self._store.set_tags(self.run_id, tags)
+        patiently(lambda: self._store.set_tags(self.run_id, tags))
 
     def file(self, local: Path) -> None:
         """Keep a local file or folder as an artefact, under its own name."""
-        self._store.write_file(self.run_id, local)
+        patiently(lambda: self._store.write_file(self.run_id, local))
 
     def text(self, name: str, text: str) -> None:
         """Keep a text as an artefact."""
-        self._store.write_text(self.run_id, name, text)
+        patiently(lambda: self._store.write_text(self.run_id, name, text))
 
     def _visit_store(self) -> None:
+        seen_at = 0.0
         while not self._closed.wait(_INTERVAL):
             try:
                 self._request = self._store.get(self.run_id).request
                 self._flush()
+                if time.time() - seen_at >= _SIGN_OF_LIFE:
+                    seen_at = time.time()
+                    self._store.set_tags(self.run_id, {TAG_SEEN_AT: f"{seen_at:.0f}"})
             except Exception:
                 # A store that is away for a moment must not end a training of hours.
                 _log.exception("The run store did not answer; trying again.")
@@ -141,3 +152,21 @@ class RunWriter:
         if progress != self._written_progress:
             self._store.set_tags(self.run_id, {TAG_PROGRESS: progress})
             self._written_progress = progress
+
+
+def patiently(call: Callable[[], None]) -> None:
+    """Do something to the store, again if it fails: one that is away for half a minute, as while
+    its server restarts, must not cost a training of hours.
+
+    Raises:
+        Exception: whatever the last try raised.
+    """
+    for pause in _PAUSES:
+        try:
+            call()
+        except Exception:
+            _log.exception("The run store did not answer; trying again in %g s.", pause)
+            time.sleep(pause)
+        else:
+            return
+    call()

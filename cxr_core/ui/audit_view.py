@@ -1,7 +1,7 @@
 """The audit on the Dataset page: its three gravest findings as cards, and all of them in a tab."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
@@ -12,7 +12,7 @@ from cxr_core.data import exclusions
 from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
-from cxr_core.ui import background, charts, films, loaders, notices, words
+from cxr_core.ui import background, charts, films, loaders, notices, splits_view, words
 
 TABS = "dataset_tab"  # session key: the open tab of the Dataset page
 OVERVIEW, FILMS, AUDIT, SPLITS, AUGMENTATION = (
@@ -30,6 +30,7 @@ _ASKED, _OPEN = "audit_asked", "audit_open"
 # Words for severities, made so that a table sorts them rightly.
 _GRAVITY = {"high": "●●● grave", "medium": "●●○ medium", "low": "●○○ slight", "info": "○○○ note"}
 _COLOUR: dict[str, Literal["orange", "yellow"]] = {"high": "orange", "medium": "yellow"}
+_FEATURES = {"mean": "mean gray level", "std": "contrast", "border": "border of the film"}
 # What excluding films does not mend: it has another remedy or none.
 _NOT_BY_EXCLUSION = {"unreadable", "patients_across_splits", "patients_unknown", "shortcut"}
 _BY_CUTTING = {"patients_across_splits", "twins_across_splits"}
@@ -207,6 +208,18 @@ def by_title(found: Audit | None, out: set[str]) -> dict[str, Sequence[str]]:
     return {**named, **({"Excluded films": sorted(out)} if out else {})}
 
 
+def twins(found: Audit | None) -> dict[str, list[str]]:
+    """Return, for each film that has any, the other films that are one picture with it."""
+    kinds = ("exact_twins", "near_twins")
+    others: dict[str, list[str]] = {}
+    for finding in found.findings if found else ():
+        for group in finding.details["groups"] if finding.kind in kinds else ():
+            for path in group:
+                known = others.setdefault(path, [])
+                known += [other for other in group if other != path and other not in known]
+    return others
+
+
 def _card(catalog: Catalog, finding: Finding) -> None:
     with st.container(gap="xsmall"):
         _badge(finding)
@@ -240,8 +253,8 @@ def _buttons(catalog: Catalog, finding: Finding, place: str) -> None:
                 "Cut anew by patient" if finding.kind in _BY_CUTTING else "Name the patients",
                 key=f"cut:{key}",
                 icon=":material/call_split:",
-                on_click=_turn_to,
-                args=(SPLITS,),
+                on_click=_to_splits,
+                args=(finding.kind in _BY_CUTTING,),
             )
         copies = to_exclude(finding, catalog.frame)
         if copies:
@@ -316,7 +329,9 @@ def _evidence(finding: Finding) -> None:
 
 
 def _shortcuts(found: Audit) -> None:
-    scores: Mapping[str, float] = found.summary["shortcuts"]
+    scores = {
+        _FEATURES.get(name, name): auroc for name, auroc in found.summary["shortcuts"].items()
+    }
     if not scores:
         return
     st.subheader("What gives the class away", anchor=False)
@@ -363,6 +378,12 @@ def _ask(key: str) -> None:
 
 def _turn_to(tab: str) -> None:
     st.session_state[TABS] = tab
+
+
+def _to_splits(anew: bool) -> None:
+    if anew:
+        st.session_state[splits_view.DIVISION] = "recut"
+    _turn_to(SPLITS)
 
 
 def _show(catalog: Catalog, finding: Finding) -> None:

@@ -4,12 +4,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 
-def show(figure: go.Figure, key: str, alt: str) -> None:
+def show(figure: go.Figure, key: str, alt: str, *, zoom: bool = False) -> None:
     """Draw a figure at the width there is, without Plotly's buttons.
 
     Args:
         figure: what to draw; its colours are its own, its text takes the theme's.
         key: keeps the chart the same one over reruns, so that zoom and legend stay.
         alt: what it shows, for who cannot see it.
+        zoom: whether turning the wheel over it zooms.
     """
-    st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False})
+    config = {"displayModeBar": False, "scrollZoom": zoom}
+    st.plotly_chart(figure, key=key, alt=alt, config=config)

@@ -3,12 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core.config import DataConfig, RunConfig
-from cxr_core.data import patients as patient_rules
-from cxr_core.data import sources, splits
+from cxr_core import figures
+from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
-from cxr_core.ui import loaders, notices, sources_view, words
+from cxr_core.ui import charts, loaders, notices, sources_view, words
 
 SEEN = "dataset_seen"  # session key: the visitor has opened the Dataset page
 _KIND = "data_kind"
@@ -66,7 +65,9 @@ def choose() -> Catalog | None:
                 key=_LOCAL,
                 persist_state="session",
             )
-        st.button("Get films", icon=":material/download:", on_click=sources_view.choose)
+        wanted = st.button("Get films", icon=":material/download:")
+    if wanted:
+        sources_view.choose()
     sources_view.progress()
     if not root:
         st.caption(LAYOUTS)
@@ -110,6 +111,8 @@ def notes(catalog: Catalog) -> list[str]:
             f"films of {words.finding(least)}. Read sensitivity and specificity, not accuracy "
             "alone, or set class weights to balanced."
         )
+    elif len(counts) > 1:
+        said.append(f"The classes are near balance: {counts[most] / counts[least]:.1f} to 1.")
     sizes = frame["width"] * frame["height"]
     small, large = frame.iloc[int(sizes.argmin())], frame.iloc[int(sizes.argmax())]
     if sizes.min() == sizes.max():
@@ -123,6 +126,28 @@ def notes(catalog: Catalog) -> list[str]:
     if twins:
         said.append(f"{words.count(twins, 'file')} repeat another file byte for byte.")
     return said
+
+
+def distributions(catalog: Catalog) -> None:
+    """Draw how size and exposure of the films spread within each class."""
+    frame = labelled(catalog)
+    labels = list(frame["label"])
+    longer = frame[["width", "height"]].max(axis=1)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Size", anchor=False)
+        charts.show(
+            figures.distribution(longer, labels, catalog.classes, "longer side, px"),
+            key="sizes",
+            alt="Spread of the film sizes by class",
+        )
+    with right:
+        st.subheader("Exposure", anchor=False)
+        charts.show(
+            figures.distribution(frame["mean"], labels, catalog.classes, "mean gray level, 0-255"),
+            key="exposures",
+            alt="Spread of the mean gray level by class",
+        )
 
 
 def unreadable(catalog: Catalog) -> None:
@@ -139,49 +164,3 @@ def unreadable(catalog: Catalog) -> None:
             lost[["path", "error"]].rename(columns={"path": "File", "error": "Why"}),
             hide_index=True,
         )
-
-
-def patients(catalog: Catalog) -> None:
-    """Say how patients are told apart, with examples, and how training would divide the set."""
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("How patients are known", anchor=False)
-        st.markdown(f"By {catalog.patient_rule}.")
-        examples = patient_rules.examples(catalog.frame)
-        if examples:
-            st.table(
-                pd.DataFrame(examples, columns=["File", "Patient"]),
-                border="horizontal",
-                hide_index=True,
-            )
-            st.caption(_films_a_patient(catalog.frame["patient_id"]))
-    with right:
-        st.subheader("How training would divide the set", anchor=False)
-        try:
-            cut = _division(catalog.fingerprint, catalog)
-        except DatasetError as error:
-            notices.wrong(error)
-            return
-        table = pd.crosstab(cut.table["split"], cut.table["label"])
-        table = table.reindex(index=["train", "val", "test"], columns=list(catalog.classes))
-        table["Patients"] = cut.table.groupby("split")["patient_id"].nunique()
-        table = table.rename(index={"train": "Training", "val": "Validation", "test": "Test"})
-        st.table(table.rename_axis(index=None, columns=None), border="horizontal")
-        st.markdown("\n".join(f"- {note}" for note in cut.notes))
-
-
-@st.cache_data(max_entries=8, show_spinner="Dividing the films by patient")
-def _division(fingerprint: str, _catalog: Catalog) -> splits.Split:
-    """Return the division of the default settings; ``fingerprint`` names the set to the cache."""
-    return splits.cut(_catalog, DataConfig(), RunConfig().seed)
-
-
-def _films_a_patient(ids: pd.Series) -> str:
-    films = ids[ids != ""].value_counts()
-    several = films[films > 1]
-    if several.empty:
-        return f"{words.count(len(films), 'patient')}, one film each."
-    return (
-        f"{words.count(len(films), 'patient')}: {len(films) - len(several):,} with one film, "
-        f"{len(several):,} with more, up to {films.max()}."
-    )

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.data.catalog import Catalog
-from cxr_core.ui import loaders, style, words
+from cxr_core.ui import loaders, style, viewer, words
 
 Film = Mapping[Hashable, Any]  # a row of a catalog
 
@@ -28,12 +28,17 @@ ORDERS: dict[str, tuple[str, bool] | None] = {
 
 
 @st.fragment
-def gallery(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> None:
+def gallery(
+    catalog: Catalog,
+    findings: Mapping[str, Sequence[str]],
+    twins: Mapping[str, Sequence[str]],
+) -> None:
     """Show the films of a data set, with filters above and one film at the side.
 
     Args:
         catalog: the data set.
         findings: films to choose from by name, such as those of each finding of the audit.
+        twins: the films that are one picture with a film, by its path.
     """
     chosen, order = _filters(catalog, findings)
     grid, side = st.columns([2.4, 1], gap="large")
@@ -46,7 +51,7 @@ def gallery(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> None:
         which = f"{pd.util.hash_pandas_object(chosen['path'], index=False).sum():x}"
         key = f"films_page:{catalog.root}:{order}:{which}"
         shown = page(chosen, st.session_state.get(key, 1))
-        picked = _picked(catalog, shown)
+        chosen_path = _picked(catalog, shown)
         with st.grid(min_column_width=115, gap="small"):
             for film in shown.to_dict("records"):
                 cell(
@@ -54,15 +59,14 @@ def gallery(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> None:
                     film,
                     "grid",
                     caption=_caption(film, catalog),
-                    picked=film["path"] == picked,
+                    picked=film["path"] == chosen_path,
                 )
         if pages > 1:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.pagination(pages, key=key)
                 st.caption(f"{words.count(len(chosen), 'film')}", width="content")
     with side, st.container(key="beside"):
-        rows = catalog.frame[catalog.frame["path"] == picked]
-        detail(catalog, rows.iloc[0])
+        detail(catalog, _row(catalog, chosen_path), twins.get(chosen_path, ()))
 
 
 def strip(catalog: Catalog, frame: pd.DataFrame, most: int = 12) -> None:
@@ -170,21 +174,30 @@ def cell(catalog: Catalog, film: Film, place: str, *, caption: str, picked: bool
         st.caption(caption)
 
 
-def detail(catalog: Catalog, row: pd.Series) -> None:
-    """Show one film large, what is known of it, and the patient's other films."""
+def picked(catalog: Catalog) -> pd.Series | None:
+    """Return the film picked in the gallery, else the first readable one; None if there is none."""
+    readable = catalog.frame[catalog.frame["readable"]]
+    return None if readable.empty else _row(catalog, _picked(catalog, readable))
+
+
+def detail(catalog: Catalog, row: pd.Series, twins: Sequence[str]) -> None:
+    """Show one film large, what is known of it, its twins and the patient's other films."""
     path = catalog.root / row["path"]
     data = loaders.thumbnail(str(path), str(row["modified"]), _LARGE)
     if data is None:
         st.error(f"{row['path']} cannot be read. {row['error']}", icon=":material/broken_image:")
     else:
         st.image(data, width="stretch", alt=f"Film {row['path']}")
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if row["label"]:
             st.badge(row["label"], color=style.colour(row["label"], catalog.classes))
         if row["split"]:
             st.badge(row["split"], color="gray")
         if catalog.synthetic:
             st.badge("synthetic", icon=":material/draw:", color="gray")
+        closer = data is not None and st.button("Look closer", icon=":material/zoom_in:")
+    if closer:  # not from a callback: a dialog drawn there takes the place of the style sheet
+        viewer.open_film(str(path), str(row["modified"]))
     facts = {
         "File": row["path"],
         "Patient": row["patient_id"] or "not known",
@@ -193,6 +206,11 @@ def detail(catalog: Catalog, row: pd.Series) -> None:
         "Gray level": f"mean {row['mean']:.0f}, spread {row['std']:.0f} (of 0 to 255)",
     }
     st.table(pd.Series(facts, name="").to_frame(), border="horizontal", hide_header=True)
+    frame = catalog.frame
+    copies = frame[frame["path"].isin(twins)]
+    if len(copies):
+        st.caption(f"{words.count(len(copies), 'twin')} of this film")
+        _row_of(catalog, copies, "twin")
     _others(catalog, row)
 
 
@@ -205,9 +223,17 @@ def _others(catalog: Catalog, row: pd.Series) -> None:
         st.caption("The patient's only film.")
         return
     st.caption(f"{words.count(len(others), 'more film')} of this patient")
+    _row_of(catalog, others, "patient")
+
+
+def _row_of(catalog: Catalog, frame: pd.DataFrame, place: str) -> None:
     with st.grid(min_column_width=80, gap="small"):
-        for other in others.head(6).to_dict("records"):
-            cell(catalog, other, "patient", caption=other["label"])
+        for other in frame.head(6).to_dict("records"):
+            cell(catalog, other, place, caption=other["label"])
+
+
+def _row(catalog: Catalog, path: str) -> pd.Series:
+    return catalog.frame[catalog.frame["path"] == path].iloc[0]
 
 
 def _filters(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> tuple[pd.DataFrame, str]:

@@ -13,6 +13,7 @@ from cxr_core.ui import forms, loaders, notices, words
 from cxr_core.zoo import registry
 
 FIRST_RECIPE = "quick"
+RECIPE = "recipe"  # session key: the recipe chosen
 _WEIGHTS = {"none": "Random weights", "imagenet": "ImageNet weights"}
 _WATCHED = "watched_run"
 
@@ -28,7 +29,7 @@ def configure(catalog: Catalog) -> tuple[str, RunConfig] | None:
         names,
         index=names.index(FIRST_RECIPE) if FIRST_RECIPE in names else 0,
         format_func=lambda name: name.replace("_", " ").capitalize(),
-        key="recipe",
+        key=RECIPE,
         persist_state="session",
     )
     st.caption(recipes.describe(recipe))

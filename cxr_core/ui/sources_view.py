@@ -12,7 +12,7 @@ from cxr_core.ui import background, notices
 
 Fetch = background.Task[Path]
 
-_TASK, _ARRIVED, _FAILED, _FOUND = "fetch", "fetch_arrived", "fetch_failed", "kaggle_found"
+_TASK, _FAILED, _FOUND = "fetch", "fetch_failed", "kaggle_found"
 _ZIP, _KAGGLE = "zip", "kaggle"
 _OTHERS = {_ZIP: "A zip file of your own", _KAGGLE: "Any set on Kaggle, by its handle"}
 _PATIENCE = 20.0  # seconds a page waits for Kaggle to describe a set

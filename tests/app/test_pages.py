@@ -85,7 +85,7 @@ def test_the_dataset_page_says_what_the_set_is(open_page: Open) -> None:
     assert app.title[0].value.startswith("60 films of ")
     assert "33.3 % pneumonia" in app.title[0].value
     assert "Synthetic films" in texts(app)
-    assert len(app.get("plotly_chart")) == 1
+    assert len(app.get("plotly_chart")) == 3  # balance, sizes, exposures
 
 
 def test_a_folder_that_is_none_gets_a_sentence(open_page: Open) -> None:

@@ -314,20 +314,44 @@ def test_recut_forgets_the_published_parts() -> None:
     assert sides(splits.cut(catalog(rows), RECUT, 0).table)["train"] == 168
 
 
-def test_a_patient_on_two_published_sides_is_kept_and_said() -> None:
+def published_with_leaks() -> list[dict[str, object]]:
     rows = [
         *plain(60, 60, split="train"),
         *plain(30, 30, split="val"),
         *plain(30, 30, split="test"),
     ]
-    rows[0]["patient_id"] = rows[150]["patient_id"] = "p1"
-    rows[1]["md5"] = rows[200]["md5"] = "twin"
+    rows[0]["patient_id"] = rows[150]["patient_id"] = "in training and validation"
+    rows[1]["md5"] = rows[200]["md5"] = "twin in training and test"
+    rows[151]["patient_id"] = rows[201]["patient_id"] = "in validation and test"
+    return rows
+
+
+def test_films_that_share_a_patient_or_a_twin_with_a_kept_part_are_left_out() -> None:
+    table = splits.cut(catalog(published_with_leaks()), DataConfig(), 0).table
+    assert sides(table) == {"train": 118, "val": 59, "test": 60}
+    for column in ("patient_id", "md5"):
+        assert splits.on_several_sides(table, column) == []
+
+
+def test_what_was_left_out_is_said() -> None:
+    notes = splits.cut(catalog(published_with_leaks()), DataConfig(), 0).notes
+    assert "3 films outside the published validation and test parts share a patient" in notes[-1]
+
+
+def test_published_parts_of_the_same_patients_as_training_are_not_kept() -> None:
+    rows = plain(60, 60, split="train") + plain(60, 60, split="test")
+    for number, row in enumerate(rows):
+        row["patient_id"] = f"p{number % 120}"
     found = splits.cut(catalog(rows), DataConfig(), 0)
-    assert splits.on_several_sides(found.table, "patient_id") == ["p1"]
-    assert found.notes[-1].startswith("1 patient and 1 film of the published parts stand on more")
-    again = splits.cut(catalog(rows), RECUT, 0)
-    assert splits.on_several_sides(again.table, "patient_id") == []
-    assert splits.on_several_sides(again.table, "md5") == []
+    assert splits.on_several_sides(found.table, "patient_id") == []
+    assert len(found.table) == 240
+    assert any("so none was kept" in note for note in found.notes)
+
+
+def test_published_as_it_is_warns_of_patients_on_two_sides() -> None:
+    found = splits.cut(catalog(published_with_leaks()), DataConfig(split="published"), 0)
+    assert len(splits.on_several_sides(found.table, "patient_id")) == 2
+    assert found.notes[-1].startswith("2 patients and 1 film of the published parts stand on more")
 
 
 def test_published_takes_the_parts_as_they_are_however_small() -> None:

@@ -76,7 +76,7 @@ def suspects(labelled: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     quality = get_label_quality_scores(
         labels, probabilities, method="normalized_margin", adjust_pred_probs=True
     )
-    suspect = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    suspect = find_label_issues(labels, probabilities, n_jobs=1)
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1
     ranked = table[["path", "label"]].assign(

@@ -1,0 +1,269 @@
+"""The Dataset page: the audit's findings, getting films, patients and splits, a film close by."""
+
+import io
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import texts
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.config import AugmentConfig, DataConfig
+from cxr_core.data import exclusions, sources, splits
+from cxr_core.data.audit import Finding
+from cxr_core.data.catalog import scan
+from cxr_core.errors import DatasetError, FetchError
+from cxr_core.ui import (
+    audit_view,
+    augmentation_view,
+    background,
+    films,
+    means_view,
+    splits_view,
+    viewer,
+)
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def flawed(phantoms: Path, tmp_path: Path) -> Path:
+    """The phantoms with a film of the training part that is also in the test part."""
+    folder = tmp_path / "flawed"
+    shutil.copytree(phantoms, folder)
+    table = pd.read_csv(folder / "metadata.csv")
+    alike = table[table["label"] == "NORMAL"]
+    shown = alike.loc[alike["split"] == "train", "path"].iloc[0]
+    tested = alike.loc[alike["split"] == "test", "path"].iloc[0]
+    shutil.copy(folder / shown, folder / tested)
+    return folder
+
+
+def button(app: AppTest, label: str):
+    return next(found for found in app.button if found.label == label)
+
+
+def audited(open_page: Open, folder: Path, **state: object) -> AppTest:
+    app = open_page("dataset", data_folder=str(folder), **state)
+    while "to know" not in app.title[0].value and "amiss" not in app.title[0].value:
+        app.run()
+    return app
+
+
+def test_the_headline_counts_what_the_audit_found(open_page: Open, flawed: Path) -> None:
+    app = audited(open_page, flawed)
+    assert not app.exception
+    assert "to know" in app.title[0].value
+    assert "The same film on both sides of the division" in texts(app)
+
+
+def test_a_card_shows_its_films_in_the_gallery(open_page: Open, flawed: Path) -> None:
+    app = audited(open_page, flawed)
+    app = button(app, "Show 2 films").click().run()
+    assert not app.exception
+    grid = [b for b in app.button if b.key and b.key.startswith("pick:grid:")]
+    assert len(grid) == 2
+
+
+def test_excluding_from_a_card_mends_the_finding_and_can_be_taken_back(
+    open_page: Open, flawed: Path
+) -> None:
+    app = audited(open_page, flawed)
+    before = app.title[0].value
+    app = button(app, "Exclude 1").click().run()
+    assert app.title[0].value != before
+    assert len(exclusions.listed(scan(flawed).root)) == 1
+    app.session_state[audit_view.TABS] = audit_view.AUDIT
+    app = app.run()
+    app = button(app, "Use them again").click().run()
+    assert exclusions.listed(scan(flawed).root) == ()
+    assert app.title[0].value == before
+
+
+@pytest.mark.parametrize("tab", ["Overview", "Films", "Audit", "Patients and splits"])
+def test_every_tab_opens(open_page: Open, flawed: Path, tab: str) -> None:
+    assert not audited(open_page, flawed, dataset_tab=tab).exception
+
+
+def test_the_augmentation_tab_shows_a_film_and_nine_variants(open_page: Open) -> None:
+    app = open_page("dataset", dataset_tab="Augmentation")
+    assert not app.exception
+    assert "Variant 9" in texts(app)
+
+
+def test_a_large_set_is_audited_on_request(
+    open_page: Open, flawed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_view, "_UNASKED", 10)
+    app = open_page("dataset", data_folder=str(flawed))
+    assert "to know" not in app.title[0].value
+    app = button(app, "Audit this set").click().run()
+    while "to know" not in app.title[0].value:
+        app.run()
+
+
+def test_a_patient_rule_names_patients_and_a_bad_one_gets_a_sentence(
+    open_page: Open, phantoms: Path
+) -> None:
+    app = open_page("dataset", dataset_tab="Patients and splits")
+    rule = next(f for f in app.text_input if f.label.startswith("Another rule"))
+    app = rule.set_value(r"/(P\d)").run()
+    assert "your pattern" in texts(app)
+    rule = next(f for f in app.text_input if f.label.startswith("Another rule"))
+    app = rule.set_value("(").run()
+    assert "is not a regular expression" in app.error[0].value
+
+
+def offer() -> None:
+    """Draw what the dialog holds; AppTest does not see into dialogs."""
+    from cxr_core.ui import sources_view
+
+    sources_view.choose.__wrapped__()
+
+
+def test_licence_and_citation_are_said_before_the_download() -> None:
+    app = AppTest.from_function(offer, default_timeout=60).run()
+    told = str(app.table[0].value.to_numpy())
+    assert "CC BY 4.0" in told
+    assert "doi:" in told
+    assert any(b.label.startswith("Fetch it, ") for b in app.button)
+
+
+def test_a_fetch_without_a_network_gets_its_sentence(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> Path:
+        raise FetchError("zenodo.org cannot be reached. Check the network.")
+
+    monkeypatch.setattr(sources, "fetch", fails)
+    app = AppTest.from_function(offer, default_timeout=60).run()
+    next(b for b in app.button if b.label.startswith("Fetch it")).click().run()
+    task = app.session_state["fetch"]
+    assert task.ended(30)
+    page = open_page("dataset", fetch=task)
+    assert "zenodo.org cannot be reached" in page.error[0].value
+    page = button(page, "Dismiss").click().run()
+    assert not page.error
+
+
+def test_a_fetched_set_is_opened_when_it_is_there(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, flawed: Path
+) -> None:
+    """A zip that was unpacked stands among the fetched sets and becomes the one in use."""
+    from cxr_core.data import archive
+
+    packed = shutil.make_archive(str(flawed.parent / "mine"), "zip", flawed)
+    content = io.BytesIO(Path(packed).read_bytes())
+    done = background.Task(lambda task: archive.unpack(content, "mine.zip"))
+    assert done.ended(60)
+    app = open_page("dataset", fetch=done)
+    assert not app.exception
+    assert app.session_state["data_root"] == str(done.result())
+    assert "mine." in texts(app)
+
+
+def test_a_task_can_be_stopped_and_passes_errors_on() -> None:
+    def waits(task: background.Task[int]) -> int:
+        gate = threading.Event()
+        while not task.stopped():
+            gate.wait(0.01)
+        raise DatasetError("stopped")
+
+    task = background.Task(waits)
+    assert not task.ended()
+    task.stop()
+    assert task.ended(30)
+    with pytest.raises(DatasetError, match="stopped"):
+        task.result()
+
+
+def finding(kind: str, groups: list[list[str]], severity: str = "high", **details) -> Finding:
+    paths = tuple(path for group in groups for path in group)
+    return Finding(kind, kind, severity, len(groups), paths, "", "", {"groups": groups, **details})
+
+
+def test_of_twins_the_largest_stays_and_of_contradicting_labels_none() -> None:
+    frame = pd.DataFrame({"path": ["a", "b", "c"], "width": [1, 9, 2], "height": [1, 9, 2]})
+    assert audit_view.to_exclude(finding("near_twins", [["a", "b", "c"]]), frame) == ["a", "c"]
+    across = finding("twins_across_labels", [["a", "b"]])
+    assert audit_view.to_exclude(across, frame) == ["a", "b"]
+    assert audit_view.to_exclude(finding("patients_across_splits", [["a"]]), frame) == []
+
+
+def test_a_finding_is_mended_once_a_film_of_each_group_is_left() -> None:
+    twins = finding("exact_twins", [["a", "b"], ["c", "d"]])
+    assert not audit_view.mended(twins, {"a"})
+    assert audit_view.mended(twins, {"a", "d"})
+
+
+def test_the_cards_show_each_kind_once_and_the_strongest_shortcut() -> None:
+    weak, strong = (
+        replace(finding("shortcut", []), title=title, details={"auroc": auroc})
+        for title, auroc in (("weak", 0.8), ("strong", 0.95))
+    )
+    shown = audit_view.gravest([weak, strong, finding("exact_twins", [["a", "b"]], "medium")])
+    assert [f.title for f in shown] == ["strong", "exact_twins"]
+
+
+def test_films_of_a_finding_keep_its_order_and_sorting_is_by_measure() -> None:
+    frame = pd.DataFrame(
+        {"path": ["a", "b", "c"], "mean": [5.0, 1.0, 3.0], "width": [2, 9, 4], "height": [2, 1, 4]}
+    )
+    assert list(films.among(frame, ["c", "a", "gone"])["path"]) == ["c", "a"]
+    assert list(films.ordered(frame, "Darkest first")["path"]) == ["b", "c", "a"]
+    assert list(films.ordered(frame, "Largest first")["path"]) == ["c", "b", "a"]
+    assert list(films.ordered(frame, "As listed")["path"]) == ["a", "b", "c"]
+
+
+def test_the_saved_cut_is_read_back_as_the_sets_own_division(
+    phantoms: Path, tmp_path: Path
+) -> None:
+    catalog = scan(phantoms)
+    cut = splits.cut(catalog, DataConfig(split="recut"), seed=3)
+    folder = tmp_path / "again"
+    shutil.copytree(phantoms, folder)
+    (folder / "metadata.csv").write_text(splits_view.table_of(cut, catalog), encoding="utf-8")
+    again = scan(folder)
+    assert list(again.frame["split"]) == list(cut.table["split"])
+    assert again.synthetic
+
+
+def test_window_and_level_stretch_the_grays_asked_for() -> None:
+    film = np.array([[0, 100, 150, 200, 255]], np.uint8)
+    assert viewer.windowed(film, level=127.5, window=255).tolist() == film.tolist()
+    assert viewer.windowed(film, level=150, window=100).tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_a_mean_differs_in_orange_where_brighter_and_blue_where_darker() -> None:
+    base = np.full((2, 2), 100.0)
+    other = base + np.array([[50, 0], [-50, 0]])
+    shown = means_view.difference(other, base, means_view.widest({"a": base, "b": other}))
+    assert shown[0, 1].tolist() == [0, 0, 0]
+    assert shown[0, 0, 0] > shown[0, 0, 2]
+    assert shown[1, 0, 2] > shown[1, 0, 0]
+
+
+def test_the_sample_for_means_is_bounded_and_the_same_each_time() -> None:
+    frame = pd.DataFrame({"label": ["A"] * 500 + ["B"] * 3, "path": range(503)})
+    first = means_view.sample(frame)
+    assert first["label"].value_counts().to_dict() == {"A": means_view.MOST, "B": 3}
+    assert first.equals(means_view.sample(frame))
+
+
+def test_variants_follow_the_settings_and_the_seed() -> None:
+    square = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), (9, 9), 3
+    )
+    still = augmentation_view.variants(square, AugmentConfig(), 0)
+    assert still.shape == (9, 64, 64)
+    assert (still == square).all()
+    turned = AugmentConfig(rotation=20)
+    first = augmentation_view.variants(square, turned, 0)
+    assert (first == augmentation_view.variants(square, turned, 0)).all()
+    assert (first != augmentation_view.variants(square, turned, 1)).any()
