@@ -2,20 +2,8 @@
 
 import streamlit as st
 
-from cxr_core import figures
 from cxr_core.data import sources
-from cxr_core.ui import (
-    audit_view,
-    augmentation_view,
-    charts,
-    datasets,
-    door,
-    films,
-    loaders,
-    means_view,
-    notices,
-    splits_view,
-)
+from cxr_core.ui import audit_view, augmentation_view, datasets, door, films, notices, splits_view
 
 door.pass_through()
 title = st.container()
@@ -55,23 +43,7 @@ overview, gallery, audit, patients, changes = st.tabs(
 )
 if overview.open:
     with overview:
-        chart, notes = st.columns([1.6, 1], gap="large")
-        with chart:
-            st.subheader("Films by part and class", anchor=False)
-            charts.show(
-                figures.balance(datasets.labelled(catalog)),
-                key="balance",
-                alt="Number of films by part and class",
-            )
-        with notes:
-            st.subheader("Worth knowing", anchor=False)
-            st.markdown("\n".join(f"- {note}" for note in datasets.notes(catalog)))
-            datasets.unreadable(catalog)
-            if st.button("Look at the files again", icon=":material/refresh:"):
-                loaders.forget_catalog(loaders.data_root())
-                st.rerun()
-        datasets.distributions(catalog)
-        means_view.panel(catalog)
+        datasets.overview(catalog)
 if gallery.open:
     with gallery:
         films.gallery(catalog, audit_view.by_title(found, excluded), audit_view.twins(found))

@@ -122,7 +122,10 @@ class TrainingBatches:
 
         steps = tf.data.Dataset.range(epochs * self.steps_per_epoch)
         batches = steps.map(load, num_parallel_calls=2, deterministic=True)
-        return batches.prefetch(2)
+        options = tf.data.Options()
+        # Nothing is left to tune here, and the tuner's thread may take a minute to end.
+        options.autotune.enabled = False
+        return batches.prefetch(2).with_options(options)
 
 
 def in_order(pixels: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

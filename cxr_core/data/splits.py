@@ -48,8 +48,8 @@ def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
     if data.split == "published":
         films, said = _published(catalog, films)
     else:
-        kept, said = ((), []) if data.split == "recut" else _worth_keeping(films)
-        films, kept, leaks = _without_leaks(films, kept)
+        worthy, said = ((), []) if data.split == "recut" else _worth_keeping(films)
+        films, kept, leaks = _without_leaks(films, worthy)
         films, more = _cut_rest(films, kept, data, seed)
         said += leaks + more
     table = films[COLUMNS].reset_index(drop=True)

@@ -26,11 +26,14 @@ def sentence(diagnosis: "Diagnosis") -> str:
     threshold = words.percent(diagnosis.threshold)
     name = words.finding(diagnosis.label).capitalize()
     if diagnosis.label == diagnosis.classes[0]:
+        called = f"{name} likely" if (diagnosis.abnormal or 0) < 0.5 else "No finding called"
         return (
-            f"{name} likely: the probability of a finding is "
+            f"{called}: the probability of a finding is "
             f"{words.percent(diagnosis.abnormal)}, below the threshold of {threshold}"
         )
-    found = f"{name} likely: {words.percent(diagnosis.probability)}"
+    # A low threshold calls a finding that is less likely than not: the words must not outrun it.
+    certainty = "likely" if (diagnosis.probability or 0) >= 0.5 else "possible"
+    found = f"{name} {certainty}: {words.percent(diagnosis.probability)}"
     if len(diagnosis.classes) == 2:
         return f"{found}, above the threshold of {threshold}"
     return (

@@ -7,7 +7,7 @@ from cxr_core import figures
 from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
-from cxr_core.ui import charts, loaders, notices, sources_view, words
+from cxr_core.ui import charts, loaders, means_view, notices, sources_view, words
 
 SEEN = "dataset_seen"  # session key: the visitor has opened the Dataset page
 _KIND = "data_kind"
@@ -128,9 +128,25 @@ def notes(catalog: Catalog) -> list[str]:
     return said
 
 
-def distributions(catalog: Catalog) -> None:
-    """Draw how size and exposure of the films spread within each class."""
+def overview(catalog: Catalog) -> None:
+    """Draw the Overview tab: balance, what is worth knowing, sizes, exposure, mean films."""
     frame = labelled(catalog)
+    chart, told = st.columns([1.6, 1], gap="large")
+    with chart:
+        st.subheader("Films by part and class", anchor=False)
+        charts.show(figures.balance(frame), key="balance", alt="Number of films by part and class")
+    with told:
+        st.subheader("Worth knowing", anchor=False)
+        st.markdown("\n".join(f"- {note}" for note in notes(catalog)))
+        unreadable(catalog)
+        if st.button("Look at the files again", icon=":material/refresh:"):
+            loaders.forget_catalog(loaders.data_root())
+            st.rerun()
+    _distributions(catalog, frame)
+    means_view.panel(catalog, frame)
+
+
+def _distributions(catalog: Catalog, frame: pd.DataFrame) -> None:
     labels = list(frame["label"])
     longer = frame[["width", "height"]].max(axis=1)
     left, right = st.columns(2, gap="large")

@@ -1,5 +1,7 @@
 """What to train: recipe, settings, checks, and the one button that starts it."""
 
+import math
+import time
 from collections.abc import Sequence
 
 import streamlit as st
@@ -16,6 +18,8 @@ FIRST_RECIPE = "quick"
 RECIPE = "recipe"  # session key: the recipe chosen
 _WEIGHTS = {"none": "Random weights", "imagenet": "ImageNet weights"}
 _WATCHED = "watched_run"
+_STARTED = "started_at"
+_DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
 
 
 def configure(catalog: Catalog) -> tuple[str, RunConfig] | None:
@@ -74,8 +78,8 @@ def button(
     before = sum(run.status.active for run in runs)
     verb = "Queue" if before else "Train"
     name = config.name or recipe.replace("_", " ")
-    time = estimate(config, films=_training_films(config, catalog), runs=runs)
-    about = f": {words.estimate(time)}" if time else ""
+    seconds = estimate(config, films=_training_films(config, catalog), runs=runs)
+    about = f": {words.estimate(seconds)}" if seconds else ""
     if before:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     if st.button(
@@ -86,6 +90,9 @@ def button(
         width="stretch",
         disabled=not enabled,
     ):
+        if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
+            return
+        st.session_state[_STARTED] = time.monotonic()
         try:
             started = jobs.start(config, recipe=recipe, store=loaders.store())
         except CxrError as error:

@@ -11,7 +11,7 @@ import streamlit as st
 from cxr_core import images
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import UnreadableImageError
-from cxr_core.ui import datasets, loaders, style, words
+from cxr_core.ui import loaders, style, words
 
 MOST = 200  # films a class; more change a mean image by less than can be seen
 _SIDE = 96  # px
@@ -20,9 +20,14 @@ _READERS = 2
 _DARKER, _BRIGHTER = np.array([86, 180, 233]), np.array([230, 159, 0])  # sky blue and orange
 
 
-def panel(catalog: Catalog) -> None:
-    """Draw the mean film of each class, and its difference from the reference class."""
-    means = _means(loaders.key(catalog), catalog)
+def panel(catalog: Catalog, films: pd.DataFrame) -> None:
+    """Draw the mean film of each class, and its difference from the reference class.
+
+    Args:
+        catalog: the data set.
+        films: its rows that are readable and have a label.
+    """
+    means = _means(loaders.key(catalog), catalog, films)
     if len(means) < 2:
         return
     st.subheader("The mean film of each class", anchor=False)
@@ -70,9 +75,9 @@ def difference(mean: np.ndarray, reference: np.ndarray, scale: float) -> np.ndar
 
 
 @st.cache_data(max_entries=4, show_spinner="Averaging the films of each class")
-def _means(key: str, _catalog: Catalog) -> dict[str, np.ndarray]:
+def _means(key: str, _catalog: Catalog, _films: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the mean image a class, reference first; ``key`` names the set to the cache."""
-    films = sample(datasets.labelled(_catalog))
+    films = sample(_films)
     sums = {label: np.zeros((_SIDE, _SIDE)) for label in _catalog.classes}
     counts = dict.fromkeys(_catalog.classes, 0)
     with ThreadPoolExecutor(_READERS) as pool:

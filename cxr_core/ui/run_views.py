@@ -58,14 +58,11 @@ def headline(runs: Sequence[RunRecord]) -> str:
         return "No run yet"
     done = sum(run.status.has_model for run in runs)
     active = sum(run.status.active for run in runs)
-    best = max((run.metrics["test_auc"] for run in runs if "test_auc" in run.metrics), default=None)
     parts = [words.count(len(runs), "run")]
     if done:
         parts.append(f"{done} with a model")
     if active:
         parts.append(f"{active} at work or waiting")
-    if best is not None:
-        parts.append(f"best test AUROC {words.figure(best)}")
     return ", ".join(parts)
 
 
