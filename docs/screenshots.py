@@ -88,10 +88,11 @@ def take(page: Page, address: str) -> None:
     shoot(page, "home")
 
     page.get_by_role("link", name="Dataset", exact=True).click()
-    expect(page.get_by_test_id("stPlotlyChart")).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    shoot(page, "dataset")
     page.get_by_role("tab", name="Films").click()
     expect(page.get_by_role("button", name="Show images/").first).to_be_attached()
-    shoot(page, "dataset")
+    shoot(page, "films")
 
     page.get_by_role("link", name="Train", exact=True).click()
     expect(page.get_by_test_id("stPlotlyChart")).to_have_count(4)

@@ -17,7 +17,7 @@ from cxr_core.data.augment import affine_matrices, augment, exposure_tables
 from cxr_core.errors import DatasetError, UnreadableImageError
 
 SIZE = 32
-IMAGE = ImageConfig(size=SIZE)
+IMAGE = ImageConfig(size=SIZE, fit="letterbox")
 EVERYTHING = AugmentConfig(
     rotation=10,
     translation=0.1,
@@ -91,7 +91,9 @@ def test_changed_content_is_decoded_anew(folder):
     np.testing.assert_array_equal(films.pixels[row], expected)
 
 
-@pytest.mark.parametrize("other", [ImageConfig(size=48), ImageConfig(size=SIZE, fit="squash")])
+@pytest.mark.parametrize(
+    "other", [ImageConfig(size=48, fit="letterbox"), ImageConfig(size=SIZE, fit="squash")]
+)
 def test_other_image_settings_have_a_cache_of_their_own(folder, other):
     batches.decode(folder, table_of(folder), IMAGE)
     films = batches.decode(folder, table_of(folder), other)
