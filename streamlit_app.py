@@ -26,7 +26,8 @@ page = st.navigation(
 
 if accepted:
     door.warm()
-    page.run()
+    with door.opened():
+        page.run()
     notices.footer()
 else:
     notices.ask()

@@ -29,28 +29,31 @@ def sentence(diagnosis: "Diagnosis") -> str:
         called = f"{name} likely" if (diagnosis.abnormal or 0) < 0.5 else "No finding called"
         return (
             f"{called}: the probability of a finding is "
-            f"{words.percent(diagnosis.abnormal)}, below the threshold of {threshold}"
+            f"{words.probability(diagnosis.abnormal)}, below the threshold of {threshold}"
         )
     # A low threshold calls a finding that is less likely than not: the words must not outrun it.
     certainty = "likely" if (diagnosis.probability or 0) >= 0.5 else "possible"
-    found = f"{name} {certainty}: {words.percent(diagnosis.probability)}"
+    found = f"{name} {certainty}: {words.probability(diagnosis.probability)}"
     if len(diagnosis.classes) == 2:
         return f"{found}, above the threshold of {threshold}"
     return (
-        f"{found}; any finding {words.percent(diagnosis.abnormal)}, above the threshold of "
+        f"{found}; any finding {words.probability(diagnosis.abnormal)}, above the threshold of "
         f"{threshold}"
     )
 
 
 def overview(readings: Sequence[Reading], key: str) -> Reading:
-    """Draw the table of several films; return the one selected, the first by default."""
+    """Draw the table of several films; return the one selected, by default the first readable."""
     rows = [_row(reading) for reading in readings]
+    first = next((place for place, reading in enumerate(readings) if reading.film is not None), 0)
+    st.caption("Tick a row to open its film below.")
     state = st.dataframe(
         pd.DataFrame(rows),
         key=key,
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
+        selection_default={"selection": {"rows": [first]}},
         row_height=56,
         placeholder="–",
         column_config={
@@ -64,7 +67,7 @@ def overview(readings: Sequence[Reading], key: str) -> Reading:
         },
     )
     chosen = state["selection"]["rows"]
-    return readings[chosen[0] if chosen and chosen[0] < len(readings) else 0]
+    return readings[chosen[0] if chosen and chosen[0] < len(readings) else first]
 
 
 def card(reading: Reading, info: BundleInfo) -> None:
@@ -132,6 +135,12 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
             st.warning(reason, icon=":material/block:")
         st.markdown("A probability for such an image would mean nothing, so none is shown.")
     else:
+        if info.data.synthetic and not reading.upload.synthetic:
+            st.warning(
+                "This model has seen synthetic films only. About a film of a person its answer "
+                "means nothing.",
+                icon=":material/draw:",
+            )
         st.header(sentence(diagnosis), anchor=False)
         charts.show(
             figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
@@ -168,6 +177,7 @@ def _row(reading: Reading) -> dict[str, Any]:
             "File": reading.upload.name,
             "Answer": "not read",
             "Any finding": None,
+            "Why": reading.error,
         }
     answer = words.finding(diagnosis.label) if diagnosis.accepted and diagnosis.label else "refused"
     return {
@@ -175,4 +185,5 @@ def _row(reading: Reading) -> dict[str, Any]:
         "File": film.name,
         "Answer": answer,
         "Any finding": None if diagnosis.abnormal is None else 100 * diagnosis.abnormal,
+        "Why": " ".join(diagnosis.reasons),
     }

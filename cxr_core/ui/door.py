@@ -1,9 +1,23 @@
 """Nobody reaches a page but through streamlit_app.py, where the notice and the navigation are."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
+
+_OPEN = "door_open"  # in the session's state while streamlit_app.py runs a page
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """Let pages pass for as long as this lasts; streamlit_app.py runs its page within."""
+    st.session_state[_OPEN] = True
+    try:
+        yield
+    finally:
+        st.session_state[_OPEN] = False
 
 
 def pass_through() -> None:
@@ -12,9 +26,10 @@ def pass_through() -> None:
     Streamlit takes a folder called ``pages`` for its older kind of app until ``st.navigation`` was
     called once: when a page's own address is the first to be opened after the server starts, that
     script runs alone, without notice or navigation. With the mark for the older kind taken off, the
-    same address runs again from streamlit_app.py.
+    same address runs again from streamlit_app.py. The mark is the server's: another visitor's page
+    may have taken it off a moment ago, so it does not tell whether this one came through the door.
     """
-    if PagesManager.uses_pages_directory:
+    if not st.session_state.get(_OPEN):
         PagesManager.uses_pages_directory = False
         st.rerun()
 

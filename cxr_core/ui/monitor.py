@@ -101,8 +101,8 @@ def badge(record: RunRecord) -> None:
 
 def picture(record: RunRecord) -> None:
     """Show a run's figures and curves, drawn anew every two seconds while it is active."""
-    live = record.status.active
-    st.fragment(_picture, run_every=EVERY if live else None)(record.run_id, live)
+    every = EVERY if record.status.active else None
+    st.fragment(_picture, run_every=every)(record.run_id, record.status)
 
 
 def curves_of(record: RunRecord, table: pd.DataFrame, key: str) -> None:
@@ -204,13 +204,13 @@ def _requests(record: RunRecord) -> None:
         )
 
 
-def _picture(run_id: str, live: bool) -> None:
+def _picture(run_id: str, drawn: Status) -> None:
     store = loaders.store()
     record = jobs.bury_if_dead(store.get(run_id), store)
-    if live and not record.status.active:
-        st.rerun()  # the whole page: buttons, queue and the clock of this fragment depend on it
+    if drawn.active and record.status is not drawn:
+        st.rerun()  # the whole page: title, buttons, queue and this fragment's clock depend on it
     table = store.curves(run_id, EPOCH_METRICS + BATCH_METRICS)
-    if table.empty and not live:
+    if table.empty and not record.status.active:
         st.markdown(":gray[The run ended before its first step.]")
         return
     _numbers(record, progress(record, table))
@@ -228,7 +228,7 @@ def _numbers(record: RunRecord, now: Progress) -> None:
     cells = st.columns(4, gap="medium")
     cells[0].metric("Epoch", f"{now.epoch or '–'} of {now.epochs}")
     cells[1].metric(
-        "Best AUROC",
+        "Best validation AUROC",
         words.figure(now.best),
         at,
         delta_color="off",

@@ -14,6 +14,13 @@ def percent(share: float | None) -> str:
     return "–" if share is None or share != share else f"{100 * share:.1f} %"
 
 
+def probability(value: float | None) -> str:
+    """Write a probability as :func:`percent`, but never as certainty: "over 99.9 %"."""
+    if value is not None and value > 0.999:
+        return "over 99.9 %"
+    return "under 0.1 %" if value is not None and value < 0.001 else percent(value)
+
+
 def figure(value: float | None, digits: int = 3) -> str:
     """Write a figure with fixed decimals, a dash where it is undefined."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"

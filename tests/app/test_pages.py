@@ -183,10 +183,11 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_others_go_on(
     text = uploads.Upload("b", "letter.png", b"Dear colleague, this is no film.")
     app = open_page("diagnose", uploads={"b": text, "a": film})
     assert not app.exception
-    assert "letter.png" in app.error[0].value
-    answers = dict(app.dataframe[0].value[["File", "Answer"]].to_numpy())
-    assert answers["letter.png"] == "not read"
-    assert answers["film.png"] != "not read"
+    table = app.dataframe[0].value.set_index("File")
+    assert table.loc["letter.png", "Answer"] == "not read"
+    assert "letter.png holds text" in table.loc["letter.png", "Why"]
+    assert table.loc["film.png", "Answer"] != "not read"
+    assert app.header, "the film that could be read is the one that is opened"
 
 
 @pytest.mark.slow

@@ -181,7 +181,8 @@ def test_from_the_notice_to_a_diagnosis(app: App, page: Page, phantoms: Path) ->
     go_to(page, "Dataset")
     take_films_from(page, phantoms)
     expect(page.get_by_role("heading", name=re.compile("60 films of .* patients"))).to_be_visible()
-    expect(page.get_by_test_id("stPlotlyChart").get_by_text("TUBERCULOSIS")).to_be_visible()
+    balance = page.get_by_role("figure", name=re.compile("Number of films by part and class"))
+    expect(balance.get_by_text("TUBERCULOSIS")).to_be_visible()
 
     start_training(page, epochs=24, size=32)  # long enough to be seen at work on a fast machine
     page.evaluate("window.neverReloaded = true")

@@ -266,7 +266,6 @@ def test_the_bundle_gives_the_logits_that_were_predicted(scene):
 
     table = predictions(scene, scene.first)
     predictor = Predictor(bundle_index.resolve(scene.first.run_id, scene.store))
-    image = predictor.info.image
     squares = np.stack(
         [
             images.to_square(images.read(scene.root / path).pixels, 32, predictor.info.image.fit)
