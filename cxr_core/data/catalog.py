@@ -213,7 +213,7 @@ def _innermost(root: Path) -> Path:
     folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     if len(folders) != 1 or _as_split(folders[0].name) or _table(entries):
         return root
-    if any(entry.is_file() and _could_be_film(entry) for entry in entries):
+    if any(entry.is_file() and images.could_be_film(Path(entry.path)) for entry in entries):
         return root
     inside = _entries(root / folders[0].name)
     wraps = _table(inside) or any(_as_split(entry.name) for entry in inside if entry.is_dir())
@@ -288,27 +288,13 @@ def _walk(root: Path) -> tuple[list[str], int]:
                 links += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(path)
-            elif _could_be_film(entry):
+            elif images.could_be_film(Path(entry.path)):
                 paths.append(_text(path, root))
     return sorted(paths), links
 
 
 def _leads_out(path: str, root: Path) -> bool:
     return not Path(os.path.realpath(path)).is_relative_to(root)
-
-
-def _could_be_film(file: os.DirEntry[str]) -> bool:
-    """Decide by the suffix; without one, as scanners name DICOM files, by DICOM's preamble."""
-    suffix = PurePosixPath(file.name).suffix.lower()
-    if suffix and not suffix[1:].isdigit():  # 1.2.840.10008 has no suffix, it is a DICOM UID
-        return suffix in images.SUFFIXES
-    if not file.is_file():
-        return False
-    try:
-        with Path(file.path).open("rb") as content:
-            return content.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _text(path: str, root: Path) -> str:

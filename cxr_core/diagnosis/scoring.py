@@ -86,7 +86,7 @@ def find(places: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 path = Path(folder) / name
-                if not name.startswith(".") and _could_be_film(path):
+                if not name.startswith(".") and images.could_be_film(path):
                     yield path, path.relative_to(place)
 
 
@@ -124,18 +124,6 @@ def _read(path: Path) -> images.Radiograph | str:
         return images.read(path)
     except UnreadableImageError as error:
         return str(error)
-
-
-def _could_be_film(path: Path) -> bool:
-    """Decide by the suffix; without one, as scanners name DICOM files, by DICOM's preamble."""
-    suffix = path.suffix.lower()
-    if suffix and not suffix[1:].isdigit():  # 1.2.840.10008 has no suffix, it is a DICOM UID
-        return suffix in images.SUFFIXES
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return True  # so that reading it says what is wrong
 
 
 def _free_name(film: Path, taken: set[Path]) -> Path:

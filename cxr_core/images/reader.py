@@ -38,6 +38,24 @@ _FOREIGN_MAGIC = (
 )
 
 
+def could_be_film(path: Path) -> bool:
+    """Tell if a file is worth reading, without reading it whole.
+
+    Decided by the suffix; without one, as scanners name DICOM files, by DICOM's preamble. A file
+    that cannot be opened counts, so that reading it says what is wrong.
+    """
+    suffix = path.suffix.lower()
+    if suffix and not suffix[1:].isdigit():  # 1.2.840.10008 has no suffix, it is a DICOM UID
+        return suffix in SUFFIXES
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return True
+
+
 def read(source: Path | bytes, name: str = "") -> Radiograph:
     """Read one film.
 
