@@ -51,6 +51,12 @@ class DataConfig(_Section):
         "Which train/val/test division: 'auto' keeps the published parts that are large enough and "
         "cuts the others by patient; 'published' takes the set's own; 'recut' cuts all anew.",
     )
+    patient_pattern: str = _setting(
+        "",
+        "Regular expression searched in each film's path; its first group is the patient. Empty "
+        "takes the set's own column or the names of well-known sets.",
+        max_length=200,
+    )
     val_fraction: float = _setting(
         0.15,
         "Share of the patients for validation, where it is cut.",
@@ -78,6 +84,14 @@ class ImageConfig(_Section):
         "How a film becomes a square: 'squash' stretches it, as most published sets were stored, "
         "'letterbox' keeps its proportions and pads with black, 'crop' cuts the centre square.",
     )
+    clahe: float = _setting(
+        0.0,
+        "Clip limit of contrast-limited adaptive histogram equalisation on an 8x8 grid (Zuiderveld "
+        "1994); 0 leaves the film as it is.",
+        unit="times the mean of a histogram bin",
+        ge=0,
+        le=40,
+    )
 
 
 class AugmentConfig(_Section):
@@ -104,6 +118,28 @@ class AugmentConfig(_Section):
     flip: bool = _setting(
         False, "Mirror half of the films. Off by default: it puts the heart on the wrong side."
     )
+    crop_area: float = _setting(
+        1.0,
+        "Random resized crop: the least area kept of a film, of which a part this large or larger "
+        "is stretched to the square. 1 keeps all.",
+        unit="of the area",
+        ge=0.1,
+        le=1,
+    )
+    mixup: float = _setting(
+        0.0,
+        "Mixup: two films and their labels blended, the share drawn from Beta(x, x) (Zhang and "
+        "others 2018). 0 is off.",
+        ge=0,
+        le=2,
+    )
+    cutmix: float = _setting(
+        0.0,
+        "CutMix: a rectangle of another film pasted in, labels blended by area, drawn from "
+        "Beta(x, x) (Yun and others 2019). 0 is off; with mixup on too, each batch draws one.",
+        ge=0,
+        le=2,
+    )
 
 
 class ModelConfig(_Section):
@@ -117,6 +153,24 @@ class ModelConfig(_Section):
         "What the network starts from: 'none' (random), 'imagenet', or 'bundle:NAME' to go on "
         "from a trained bundle.",
         pattern=r"^(none|imagenet|bundle:.+)$",
+    )
+    head: Literal["own", "gap", "flatten_mlp"] = _setting(
+        "own",
+        "What turns feature maps into logits: 'own' as the network's authors have it, 'gap' mean "
+        "over the film and one dense layer, 'flatten_mlp' all cells into dense layers of 256 and "
+        "128.",
+    )
+    dropout: float = _setting(
+        1.0,
+        "What every dropout rate of the network is multiplied with; 0 turns dropout off.",
+        unit="of the network's own rates",
+        ge=0,
+        le=1.8,
+    )
+    coordinates: bool = _setting(
+        False,
+        "Give the network each pixel's place as two more channels (CoordConv, Liu and others "
+        "2018).",
     )
 
 
@@ -136,19 +190,88 @@ class OptimiseConfig(_Section):
     weight_decay: float = _setting(
         0.0, "Decoupled weight decay, adamw only.", unit="per step and learning rate", ge=0, le=1
     )
-    schedule: Literal["plateau", "cosine", "constant"] = _setting(
+    schedule: Literal["plateau", "cosine", "cosine_restarts", "constant"] = _setting(
         "plateau",
         "How the learning rate falls: 'plateau' multiplies it when validation stalls, 'cosine' "
-        "lowers it along a half cosine over all epochs, 'constant' leaves it.",
+        "lowers it along a half cosine over all epochs, 'cosine_restarts' does so again and again "
+        "(Loshchilov and Hutter 2017), 'constant' leaves it.",
     )
     warmup_epochs: float = _setting(
         0.0, "Length of the linear rise at the start, 'cosine' only.", unit="epochs", ge=0, le=50
     )
+    restart_steps: int = _setting(
+        5000,
+        "Length of the first cosine, 'cosine_restarts' only.",
+        unit="steps",
+        ge=1,
+        le=1_000_000,
+    )
+    restart_growth: float = _setting(
+        2.0, "How many times as long each further cosine is, 'cosine_restarts' only.", ge=1, le=10
+    )
+    restart_decay: float = _setting(
+        0.8,
+        "What the highest rate is multiplied with at each restart, 'cosine_restarts' only.",
+        gt=0,
+        le=1,
+    )
+    head_epochs: int = _setting(
+        0,
+        "Epochs at the start in which only the head is trained and the body stays as it is.",
+        unit="epochs",
+        ge=0,
+        le=1000,
+    )
+    train_layers: int = _setting(
+        -1,
+        "How much of the body is trained after that: this many of its layers, counted from the "
+        "end; 0 none, -1 all.",
+        unit="layers",
+        ge=-1,
+        le=1000,
+    )
+    body_rate: float = _setting(
+        1.0,
+        "What the learning rate is multiplied with once the body is trained too.",
+        gt=0,
+        le=1,
+    )
+    small_size: int = _setting(
+        0,
+        "Progressive resolution: side of the square in the first epochs, before the films grow to "
+        "image.size; 0 is off.",
+        unit="px",
+        ge=0,
+        le=1024,
+    )
+    small_epochs: int = _setting(
+        0, "How many epochs have small films.", unit="epochs", ge=0, le=1000
+    )
     label_smoothing: float = _setting(
         0.0, "Share of the label spread over the other classes.", ge=0, le=0.4
     )
-    class_weights: Literal["none", "balanced"] = _setting(
-        "none", "'balanced' weighs each film by the inverse frequency of its class."
+    loss: Literal["cross_entropy", "focal"] = _setting(
+        "cross_entropy",
+        "What is minimised: cross-entropy, or focal loss, which looks away from films that are "
+        "right already (Lin and others 2017).",
+    )
+    focal_gamma: float = _setting(
+        2.0, "How far focal loss looks away; 0 is cross-entropy.", ge=0, le=10
+    )
+    balance: Literal["none", "weights", "oversample"] = _setting(
+        "none",
+        "What is done about rare classes: 'weights' weighs each film by the inverse frequency of "
+        "its class, 'oversample' shows films of rare classes several times an epoch.",
+    )
+    clip_norm: float = _setting(
+        0.0, "Gradients longer than this are shortened to it; 0 is off.", ge=0, le=1000
+    )
+    ema: float = _setting(
+        0.0,
+        "Weight averaging: validation, test and bundle use a running mean of the weights, of which "
+        "this share stays each step (Polyak and Juditsky 1992); 0 is off.",
+        ge=0,
+        lt=1,
     )
 
 
@@ -177,11 +300,15 @@ class StopConfig(_Section):
 class HardwareConfig(_Section):
     """Where the run computes."""
 
-    device: Literal["auto", "cpu", "gpu"] = _setting(
-        "auto", "'auto' takes the first GPU where there is one, else the CPU."
+    device: Literal["auto", "cpu", "gpu", "all_gpus"] = _setting(
+        "auto",
+        "'auto' takes the first GPU where there is one, else the CPU; 'all_gpus' divides each "
+        "batch among the GPUs of this machine.",
     )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = _setting(
-        "float32", "Number format of the network's inner arithmetic; weights stay float32."
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = _setting(
+        "float32",
+        "Number format of the network's inner arithmetic; weights stay float32. 'auto' times a few "
+        "steps and takes the faster.",
     )
 
 

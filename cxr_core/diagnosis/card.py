@@ -115,7 +115,7 @@ def _training(info: "BundleInfo") -> str:
         ("Optimiser", _config(info, "optimise", "optimizer")),
         ("Highest learning rate", _config(info, "optimise", "learning_rate")),
         ("Schedule", _config(info, "optimise", "schedule")),
-        ("Class weights", _config(info, "optimise", "class_weights")),
+        ("Balancing of classes", _config(info, "optimise", "balance")),
         ("Best epoch chosen by", _config(info, "stop", "monitor")),
         ("Random changes", (", ".join(changes) or "none") if has_settings else ""),
     )

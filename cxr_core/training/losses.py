@@ -18,12 +18,14 @@ def encode(labels: np.ndarray, outputs: int) -> np.ndarray:
     return np.eye(outputs, dtype=np.float32)[labels]
 
 
-def film_weights(labels: np.ndarray, kind: Literal["none", "balanced"]) -> np.ndarray:
+def film_weights(
+    labels: np.ndarray, balance: Literal["none", "weights", "oversample"]
+) -> np.ndarray:
     """Return each film's weight in the loss, float32 ``(n,)``, 1 on average.
 
-    'balanced' gives every class the same sum (King and Zeng 2001; scikit-learn's formula).
+    'weights' gives every class the same sum (King and Zeng 2001; scikit-learn's formula).
     """
-    if kind == "none":
+    if balance != "weights":
         return np.ones(len(labels), np.float32)
     present, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return (len(labels) / (len(present) * counts))[inverse].astype(np.float32)

@@ -231,7 +231,7 @@ class FilmSet:
             pixels=self.pixels,
             rows=self.train.rows,
             targets=losses.encode(self.train.labels, self.outputs),
-            weights=losses.film_weights(self.train.labels, config.optimise.class_weights),
+            weights=losses.film_weights(self.train.labels, config.optimise.balance),
             batch_size=config.optimise.batch_size,
             augment=config.augment,
             seed=config.seed,

@@ -26,7 +26,7 @@ def test_targets_are_one_column_for_two_classes_and_one_hot_for_more():
 
 def test_balanced_weights_give_every_class_the_same_sum():
     labels = np.array([0] * 10 + [1] * 30 + [2] * 5)
-    weights = losses.film_weights(labels, "balanced")
+    weights = losses.film_weights(labels, "weights")
     sums = [weights[labels == label].sum() for label in range(3)]
     np.testing.assert_allclose(sums, 15, rtol=1e-6)
     assert weights.mean() == pytest.approx(1)
