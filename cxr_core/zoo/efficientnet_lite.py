@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cxr_core.errors import TrainingError
 from cxr_core.zoo import heads, legacy_torch
-from cxr_core.zoo.registry import Pretrained, architecture
+from cxr_core.zoo.registry import Options, Pretrained, architecture
 
 if TYPE_CHECKING:
     import keras
@@ -100,7 +100,7 @@ def stored_names() -> Iterator[tuple[str, str, str]]:
         load=load_imagenet,
     ),
 )
-def build(*, size: int, outputs: int, seed: int) -> "keras.Model":
+def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Model":
     """Build it: inverted residual blocks with ReLU6 and without squeeze-and-excitation.
 
     Differs from the paper in two places: the stem takes gray films (one channel, where
@@ -167,5 +167,5 @@ def build(*, size: int, outputs: int, seed: int) -> "keras.Model":
     # Head
     x = unit(x, convolution(1280, 1, 1, "head"), relu=True)
     x = heads.pooled_features(x)
-    x = layers.Dropout(0.2, seed=next(seeds), dtype="float32", name="dropout")(x)
+    x = layers.Dropout(options.rate(0.2), seed=next(seeds), dtype="float32", name="dropout")(x)
     return keras.Model(film, heads.logits(x, outputs, seeds), name="efficientnet_lite0")

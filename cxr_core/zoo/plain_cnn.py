@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cxr_core.zoo import heads
-from cxr_core.zoo.registry import architecture
+from cxr_core.zoo.registry import Options, architecture
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     min_size=32,
     parameters=127_393,
 )
-def build(*, size: int, outputs: int, seed: int) -> "keras.Model":
+def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Model":
     """Build it: 32, 64, 128 filters of 3x3, global average pooling, a dense layer of 256."""
     import keras
     from keras import initializers, layers
@@ -48,7 +48,7 @@ def build(*, size: int, outputs: int, seed: int) -> "keras.Model":
         x = layers.BatchNormalization(momentum=0.9, name=f"block{block}_bn")(x)
         x = layers.ReLU(name=f"block{block}_relu")(x)
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-        x = layers.Dropout(0.25, seed=next(seeds), name=f"block{block}_dropout")(x)
+        x = layers.Dropout(options.rate(0.25), seed=next(seeds), name=f"block{block}_dropout")(x)
 
     x = heads.pooled_features(x)
     x = layers.Dense(
@@ -59,5 +59,5 @@ def build(*, size: int, outputs: int, seed: int) -> "keras.Model":
     )(x)
     x = layers.BatchNormalization(momentum=0.9, name="dense_bn")(x)
     x = layers.ReLU(name="dense_relu")(x)
-    x = layers.Dropout(0.5, seed=next(seeds), name="dense_dropout")(x)
+    x = layers.Dropout(options.rate(0.5), seed=next(seeds), name="dense_dropout")(x)
     return keras.Model(film, heads.logits(x, outputs, seeds), name="plain_cnn")

@@ -8,14 +8,30 @@ networks must open without it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cxr_core.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
 
-Builder = Callable[..., "keras.Model"]  # called with size, outputs and seed, by keyword
+# Called with size, outputs, seed and options, by keyword.
+Builder = Callable[..., "keras.Model"]
+
+_MOST_DROPOUT = 0.95  # of the units: with more, next to nothing is left to learn from
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be changed about any network; the settings of the same names in ``model``."""
+
+    head: Literal["own", "gap", "flatten_mlp"] = "own"  # see `heads`
+    dropout: float = 1.0  # what every dropout rate is multiplied with
+    coordinates: bool = False  # two more input channels with each pixel's place
+
+    def rate(self, usual: float) -> float:
+        """Return a dropout layer's rate: the usual one times ``dropout``, at most 0.95."""
+        return min(_MOST_DROPOUT, usual * self.dropout)
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,9 @@ def architecture(
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder; the arguments are the fields of :class:`Architecture`.
 
-    A builder takes ``size`` (px), ``outputs`` and ``seed`` by keyword and returns one flat
-    functional graph with random weights, as :func:`build` promises it. Same seed, same weights.
+    A builder takes ``size`` (px), ``outputs``, ``seed`` and ``options`` by keyword and returns one
+    flat functional graph with random weights, as :func:`build` promises it. Same seed, same
+    weights.
     """
 
     def register(builder: Builder) -> Builder:
@@ -114,7 +131,9 @@ def get(name: str) -> Architecture:
         ) from None
 
 
-def check(name: str, *, size: int, weights: str = "none") -> Architecture:
+def check(
+    name: str, *, size: int, weights: str = "none", options: Options = Options()
+) -> Architecture:
     """Return the network if it can be built so on this machine; needs no TensorFlow.
 
     Raises:
@@ -138,7 +157,13 @@ def check(name: str, *, size: int, weights: str = "none") -> Architecture:
 
 
 def build(
-    name: str, *, size: int, outputs: int, weights: str = "none", seed: int = 0
+    name: str,
+    *,
+    size: int,
+    outputs: int,
+    weights: str = "none",
+    seed: int = 0,
+    options: Options = Options(),
 ) -> "keras.Model":
     """Build a network, ready to be compiled.
 
@@ -148,6 +173,7 @@ def build(
         outputs: logits: 1 for two classes, else the number of classes.
         weights: "none" (random) or "imagenet".
         seed: of the random weights and of dropout.
+        options: head, dropout and coordinate channels.
 
     Returns:
         One flat functional graph: input ``(batch, size, size, 1)`` float32 gray levels 0-255,
@@ -163,8 +189,8 @@ def build(
         >>> model(np.zeros((1, 64, 64, 1), "float32")).shape
         TensorShape([1, 1])
     """
-    chosen = check(name, size=size, weights=weights)
-    model = chosen.build(size=size, outputs=outputs, seed=seed)
+    chosen = check(name, size=size, weights=weights, options=options)
+    model = chosen.build(size=size, outputs=outputs, seed=seed, options=options)
     if chosen.imagenet and weights == "imagenet":
         chosen.imagenet.load(model, chosen.imagenet.find())
     return model
