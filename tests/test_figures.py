@@ -28,6 +28,11 @@ def metric_rows(**values):
     )
 
 
+def timed(table):
+    """The same table with the seconds at which each point was written: step after step."""
+    return table.assign(time=1000.0 + table["step"])
+
+
 @pytest.fixture
 def history():
     return metric_rows(
@@ -35,6 +40,9 @@ def history():
         val_loss=[0.8, 0.5, 0.7],
         train_auroc=[0.7, 0.8, 0.9],
         val_auroc=[0.7, 0.75, 0.8],
+        val_sensitivity=[0.2, 0.8, 0.9],
+        val_specificity=[0.9, 0.7, 0.6],
+        images_per_second=[30.0, 31.0, 29.0],
         learning_rate=[1e-3, 1e-3, 5e-4],
         batch_loss=np.linspace(1, 0.4, 30),
     )
@@ -56,6 +64,10 @@ def every_figure(history, predictions):
         "balance": figures.balance(frame),
         "curves": figures.curves(history, 10, "loss"),
         "learning_rate": figures.learning_rate(history),
+        "detection": figures.detection(history),
+        "pace": figures.pace(history),
+        "machine": figures.machine(timed(history), {"batch_loss": "CPU"}, "CPU", "%"),
+        "score_bins": figures.score_bins([0, 0.5, 1], {"NORMAL": [3, 1]}, 0.5),
         "confusion": figures.confusion([[3, 1], [0, 4]], CLASSES[:2]),
         "roc": figures.roc(labels, table, CLASSES, 0.5),
         "probability_bars": figures.probability_bars({"NORMAL": 0.1, "PNEUMONIA": 0.9}, 0.4),
@@ -168,13 +180,90 @@ def test_a_wild_batch_or_a_diverged_loss_does_not_flatten_the_curves(history):
     assert list(traces(figure)["Train"].y) == [0.9]
 
 
-def test_long_series_are_thinned_with_both_ends_kept():
-    figure = figures.curves(metric_rows(batch_loss=np.linspace(2, 1, 50_000)), 100, "loss")
+def test_long_series_are_thinned_with_both_ends_and_all_that_stands_out_kept():
+    losses = np.random.default_rng(0).normal(1, 0.01, 50_000)
+    losses[12_345], losses[33_333] = 9, 0.1
+    figure = figures.curves(metric_rows(batch_loss=losses), 100, "loss", smooth=True)
     batches = traces(figure)["Batch"]
-    assert len(batches.x) == figures.MOST_POINTS
-    assert batches.x[0] == 0.01
-    assert batches.x[-1] == 500
+    assert 1000 < len(batches.x) <= figures.MOST_POINTS
+    assert (batches.x[0], batches.x[-1]) == (0.01, 500)
+    assert (max(batches.y), min(batches.y)) == (9, 0.1)
+    assert list(batches.x) == sorted(batches.x)
+    assert len(traces(figure)["Batch, smoothed"].x) <= figures.MOST_POINTS
     assert len(figure.to_json()) < 200_000
+
+
+def test_smoothing_is_a_running_mean_from_the_first_batch_on():
+    table = metric_rows(batch_loss=[1.0] * 20 + [2.0] * 200)
+    line = traces(figures.curves(table, 10, "loss", smooth=True))["Batch, smoothed"]
+    assert line.y[0] == pytest.approx(1)
+    assert 1 < line.y[20] < 1.2
+    assert line.y[-1] == pytest.approx(2, abs=1e-6)
+
+
+def test_a_loss_on_a_log_axis_holds_all_its_lines():
+    table = metric_rows(train_loss=[1.0, 0.1, 0.01], val_loss=[0.9, 0.2, 0.0])
+    axis = figures.curves(table, 10, "loss", log=True).layout.yaxis
+    assert axis.type == "log"
+    assert axis.range[0] < np.log10(0.01)
+    assert axis.range[1] > 0
+    assert figures.curves(table, 10, "loss").layout.yaxis.uirevision != axis.uirevision
+
+
+def test_runs_beside_one_another_have_a_colour_and_a_marker_each_and_share_the_line_styles(
+    history,
+):
+    figure = figures.curves(history, 10, "auroc", others={"a": history, "b": history})
+    drawn = traces(figure)
+    assert set(drawn) == {
+        f"{run}, {part}" for run in ("This run", "a", "b") for part in ("train", "validation")
+    } | {"Best epoch 2"}
+    for part, dash in (("train", "solid"), ("validation", "dash")):
+        assert {drawn[f"{run}, {part}"].line.dash for run in ("This run", "a", "b")} == {dash}
+    looks = {
+        (line.line.color, line.marker.symbol)
+        for name, line in drawn.items()
+        if name.endswith("validation")
+    }
+    assert len(looks) == 3
+    assert not figure.layout.showlegend
+
+
+def test_batches_of_other_runs_are_left_out(history):
+    names = [trace.name for trace in figures.curves(history, 9, "loss", others={"a": history}).data]
+    assert names.count("Batch") == 1
+
+
+def test_sensitivity_and_specificity_differ_by_colour_style_and_marker(history):
+    drawn = traces(figures.detection(history))
+    found, spared = drawn["Sensitivity"], drawn["Specificity"]
+    assert list(found.y) == [0.2, 0.8, 0.9]
+    assert found.line.color != spared.line.color
+    assert found.line.dash != spared.line.dash
+    assert found.marker.symbol != spared.marker.symbol
+    assert list(drawn["Best epoch 2"].y) == [0.8, 0.7]
+
+
+def test_the_machine_is_drawn_over_the_minutes_of_the_run():
+    table = pd.DataFrame(
+        [("cpu", 0, 50.0, 1000.0), ("cpu", 1, 70.0, 1030.0), ("gpu", 0, 1.0, 1060.0)],
+        columns=["metric", "step", "value", "time"],
+    )
+    figure = figures.machine(table, {"cpu": "CPU", "none": "None"}, "CPU", "%", most=100)
+    drawn = traces(figure)
+    assert list(drawn["CPU"].x) == [0, 0.5]
+    assert list(drawn["None"].x) == []
+    assert figure.layout.yaxis.range[1] > 100
+
+
+def test_counted_probabilities_are_shares_of_each_class():
+    figure = figures.score_bins(
+        [0, 0.5, 1], {"NORMAL": [3, 1], "PNEUMONIA": [0, 0]}, 0.5, whole=True
+    )
+    drawn = traces(figure)
+    assert list(drawn["NORMAL (4 films)"].y) == [0.75, 0.25]
+    assert list(drawn["PNEUMONIA (0 films)"].y) == [0, 0]
+    assert figure.layout.yaxis.range[1] > 1
 
 
 def test_learning_rate_is_on_a_log_axis_with_room_around_a_constant(history):

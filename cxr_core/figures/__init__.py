@@ -1,0 +1,53 @@
+"""Data in, Plotly figures out: every chart of the app. Shares are passed as 0-1, shown in percent.
+
+Pure functions; `look` holds what all figures share.
+"""
+
+from cxr_core.figures.films import balance, distribution, film, gray_levels, shortcuts
+from cxr_core.figures.look import CLASS_COLOURS, class_colour
+from cxr_core.figures.results import (
+    confusion,
+    probability_bars,
+    reliability,
+    roc,
+    score_bins,
+    score_histogram,
+)
+from cxr_core.figures.thinning import MOST_POINTS
+from cxr_core.figures.training import (
+    RUN_COLOURS,
+    RUN_MARKERS,
+    best_epoch,
+    curves,
+    detection,
+    learning_rate,
+    machine,
+    pace,
+    sparkline,
+)
+
+__all__ = [
+    "CLASS_COLOURS",
+    "MOST_POINTS",
+    "RUN_COLOURS",
+    "RUN_MARKERS",
+    "balance",
+    "best_epoch",
+    "class_colour",
+    "confusion",
+    "curves",
+    "detection",
+    "distribution",
+    "film",
+    "gray_levels",
+    "learning_rate",
+    "machine",
+    "pace",
+    "probability_bars",
+    "reliability",
+    "roc",
+    "score_bins",
+    "score_histogram",
+    "shortcuts",
+    "sparkline",
+]
