@@ -5,10 +5,12 @@ trains as well as a small one.
 """
 
 import errno
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -20,13 +22,16 @@ from filelock import FileLock
 
 from cxr_core import images, workspace
 from cxr_core.config import AugmentConfig, ImageConfig
-from cxr_core.data.augment import augment
+from cxr_core.data.augment import augment, mix
 from cxr_core.errors import DatasetError
 
 Progress = Callable[[int, int], None]  # films done, films in all
 
-_CACHE_VERSION = 1  # raise when decoding or resizing changes what a film looks like
+_CACHE_VERSION = 2  # raise when decoding or resizing changes what a film looks like
 _BLOCK = 64  # films decoded between two writes
+_CACHE_LIMIT = 20 * 2**30  # bytes; beyond it the caches unused for longest are deleted
+_MAKERS = 8  # most batches made at once: they feed any GPU, and each takes memory
+_AHEAD = 2  # batches made that wait to be trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ def decode(
     Args:
         root: the data set's folder.
         table: a row a film, with ``path`` relative to ``root`` and ``md5`` of the file.
-        image: the side of the square and how a film becomes one.
+        image: the side of the square, how a film becomes one, and its equalisation.
         progress: called now and then with films done and films in all.
 
     Raises:
@@ -67,47 +72,61 @@ def decode(
         if not cache.exists():
             paths = [root / path_of[md5] for md5 in md5s]
             _write(cache, paths, md5s, image, progress)
-    return Films(np.load(cache, mmap_mode="r"), row_of)
+        cache.touch()  # its age is that of its last use
+        films = Films(np.load(cache, mmap_mode="r"), row_of)
+    _prune(cache)
+    return films
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatches:
     """Training batches, each a pure function of its number: any epoch can be made again.
 
-    Every film comes once an epoch, in an order drawn from the seed and the epoch. Batches are of
-    near-equal size, at most ``batch_size``: a left-over batch of one film would upset batch
-    normalisation.
+    Every film comes once an epoch, in an order drawn from the seed and the epoch; where rare
+    classes are oversampled, their films come several times, until each class has as many as the
+    largest. Batches are of near-equal size, at most ``batch_size``: a left-over batch of one film
+    would upset batch normalisation.
     """
 
     pixels: np.ndarray  # uint8 (m, size, size)
     rows: np.ndarray  # int (n,): which rows of ``pixels`` are trained on
     targets: np.ndarray  # float32 (n, outputs)
-    weights: np.ndarray  # float32 (n,): each film's weight in the loss
+    weights: np.ndarray  # float32 (n,): each film's weight in the loss, above 0
     batch_size: int
     augment: AugmentConfig
     seed: int
+    oversample: bool = False  # films with the same target are a class
+
+    @functools.cached_property
+    def films_per_epoch(self) -> int:
+        """Films in one pass, those that come several times counted as often."""
+        return len(self._classes) * self._largest
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in one pass over the films."""
-        return -(-len(self.rows) // self.batch_size)
+        return -(-self.films_per_epoch // self.batch_size)
 
     def size(self, step: int) -> int:
         """Films in batch ``step``, counted from 0 over all epochs."""
-        quotient, rest = divmod(len(self.rows), self.steps_per_epoch)
+        quotient, rest = divmod(self.films_per_epoch, self.steps_per_epoch)
         return quotient + (step % self.steps_per_epoch < rest)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return films float32 ``(b, size, size, 1)`` in 0-255, targets and weights."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        chosen = np.array_split(order, self.steps_per_epoch)[place]
+        quotient, rest = divmod(self.films_per_epoch, self.steps_per_epoch)
+        begin = place * quotient + min(place, rest)
+        chosen = self._order(epoch)[begin : begin + self.size(step)]
         rng = np.random.default_rng([self.seed, epoch, place])
         films = augment(self.pixels[self.rows[chosen]], self.augment, rng)
-        return films[..., None], self.targets[chosen], self.weights[chosen]
+        films, targets, weights = mix(
+            films, self.targets[chosen], self.weights[chosen], self.augment, rng
+        )
+        return films[..., None], targets, weights
 
-    def dataset(self, epochs: int) -> tf.data.Dataset:
-        """Return the batches of ``epochs`` epochs in a row, made ahead by other threads."""
+    def dataset(self, epochs: int, first: int = 0) -> tf.data.Dataset:
+        """Return the batches from epoch ``first`` to before epoch ``epochs``, made ahead."""
         size, outputs = self.pixels.shape[1], self.targets.shape[1]
 
         def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -120,12 +139,38 @@ class TrainingBatches:
             weights.set_shape((None,))
             return films, targets, weights
 
-        steps = tf.data.Dataset.range(epochs * self.steps_per_epoch)
-        batches = steps.map(load, num_parallel_calls=2, deterministic=True)
+        steps = tf.data.Dataset.range(first * self.steps_per_epoch, epochs * self.steps_per_epoch)
+        batches = steps.map(load, num_parallel_calls=min(_threads(), _MAKERS), deterministic=True)
         options = tf.data.Options()
         # Nothing is left to tune here, and the tuner's thread may take a minute to end.
         options.autotune.enabled = False
-        return batches.prefetch(2).with_options(options)
+        return batches.prefetch(_AHEAD).with_options(options)
+
+    @functools.cached_property
+    def _classes(self) -> list[np.ndarray]:
+        """Which films belong to one class each; all together where nothing is balanced."""
+        if not self.oversample:
+            return [np.arange(len(self.rows))]
+        kinds, kind = np.unique(self.targets, axis=0, return_inverse=True)
+        return [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]
+
+    @functools.cached_property
+    def _largest(self) -> int:
+        """Films of the largest class."""
+        return max(len(members) for members in self._classes)
+
+    @functools.cached_property
+    def _order(self) -> Callable[[int], np.ndarray]:
+        """Epoch -> which films it shows, in order; kept, since every batch of it asks."""
+        return functools.lru_cache(maxsize=2)(self._draw_order)
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        shown = []
+        for members in self._classes:
+            times, rest = divmod(self._largest, len(members))
+            shown += [members] * times + [rng.choice(members, rest, replace=False)]
+        return rng.permutation(np.concatenate(shown))
 
 
 def in_order(pixels: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
@@ -135,7 +180,7 @@ def in_order(pixels: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[
 
 
 def _key(md5s: list[str], image: ImageConfig) -> str:
-    settings = f"{_CACHE_VERSION} {image.size} {image.fit}"
+    settings = f"{_CACHE_VERSION} {image.size} {image.fit} {image.clahe}"
     return hashlib.sha256("\n".join([settings, *md5s]).encode()).hexdigest()[:24]
 
 
@@ -171,6 +216,29 @@ def _write(
         part.unlink(missing_ok=True)
 
 
+def _prune(newest: Path) -> None:
+    """Delete what killed processes left half written, and the oldest caches beyond the limit.
+
+    A cache whose lock is held is being written or opened. One that is open already stays whole for
+    who has it where the system lets it be deleted, as POSIX does, and remains where it does not.
+    """
+    room = _CACHE_LIMIT
+    with suppress(OSError):  # another process prunes at the same time
+        caches = sorted(newest.parent.glob("films-*.npy"), key=_last_use, reverse=True)
+        old = list(newest.parent.glob("films-*.part"))
+        for cache in caches:
+            room -= cache.stat().st_size
+            if room < 0 and cache != newest:
+                old.append(cache)
+        for file in old:
+            with suppress(OSError), FileLock(file.with_suffix(".lock"), timeout=0):
+                file.unlink()
+
+
+def _last_use(cache: Path) -> float:
+    return cache.stat().st_mtime
+
+
 def _decode(path: Path, md5: str, image: ImageConfig) -> np.ndarray:
     try:
         content = path.read_bytes()
@@ -182,7 +250,7 @@ def _decode(path: Path, md5: str, image: ImageConfig) -> np.ndarray:
         raise DatasetError(
             f"The film {path} has changed since the folder was scanned. Scan the folder again."
         )
-    return images.to_square(images.read(content, path.name).pixels, image.size, image.fit)
+    return images.read_square(content, path.name, size=image.size, fit=image.fit, clahe=image.clahe)
 
 
 def _threads() -> int:

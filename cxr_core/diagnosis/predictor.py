@@ -170,7 +170,8 @@ class Predictor:
         )
 
     def _square(self, film: Radiograph) -> np.ndarray:
-        return images.to_square(film.pixels, self.info.image.size, self.info.image.fit)
+        image = self.info.image
+        return images.to_square(film.pixels, image.size, image.fit, image.clahe)
 
     def _probabilities_of(self, squares: list[np.ndarray]) -> np.ndarray:
         return self.probabilities(np.stack(squares)) if squares else np.empty((0, 0))

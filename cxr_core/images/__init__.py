@@ -5,7 +5,7 @@ refuses what it cannot show faithfully, with a sentence for the person who chose
 """
 
 from cxr_core.images.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph
-from cxr_core.images.reader import SUFFIXES, could_be_film, read
+from cxr_core.images.reader import SUFFIXES, could_be_film, read, read_square
 from cxr_core.images.square import from_square, to_square
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "could_be_film",
     "from_square",
     "read",
+    "read_square",
     "to_square",
 ]

@@ -28,6 +28,12 @@ _PLUGINS = (TiffImagePlugin, WebPImagePlugin)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _BLOCK = 1_000_000  # pixels converted at a time
+# Decoding at a fraction of the scale, by its denominator.
+_REDUCED = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 _ORIENTATION = 274  # the tag's number in EXIF and TIFF
 _PHOTOMETRIC = 262
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
@@ -67,18 +73,8 @@ def read(data: bytes, name: str, kind: str) -> Radiograph:
     Raises:
         UnreadableImageError: see :func:`cxr_core.images.read`.
     """
-    header = _header(data, name, kind)
-    if header.animated:
-        raise refusal(
-            name,
-            f"is a {kind} with several pictures, and which one is the film is not known",
-            "Export the one film as a file of its own.",
-        )
-    check_size(name, header.width, header.height)
-    check_amount(name, header.width * header.height, len(data))
-    if not _is_whole(data, kind, header):
-        raise refusal(name, "is cut off or damaged: part of its data is missing", COPY_AGAIN)
-    pixels = _decode(data, name, kind)
+    header = _checked_header(data, name, kind)
+    pixels = _decode(data, name, kind, cv2.IMREAD_UNCHANGED)
 
     notes: list[str] = []
     mode = _mode(header.mode, pixels)
@@ -97,6 +93,53 @@ def read(data: bytes, name: str, kind: str) -> Radiograph:
             gray = np.ascontiguousarray(_UPRIGHT[header.orientation](gray))
         notes.append("Turned upright as the file's orientation tag says.")
     return Radiograph(gray, name, kind, mode, tuple(notes), colour=colour)
+
+
+def read_reduced(
+    data: bytes, name: str, side: int
+) -> tuple[np.ndarray, int, tuple[int, int]] | None:
+    """Decode a JPEG at a half, a quarter or an eighth, in a fraction of the time and memory.
+
+    Args:
+        data: a JPEG.
+        name: of the film, for the refusal.
+        side: how many pixels each side must keep.
+
+    Returns:
+        The film's luma, uint8 (rows, columns), each side rounded up; how many times smaller it is;
+        and the film's own (height, width). None where the film is too small to be reduced, or is
+        one that has to be read whole: stored lying, or as CMYK.
+
+    Raises:
+        UnreadableImageError: see :func:`cxr_core.images.read`.
+    """
+    shape = codestream.shape(data)  # cheap, and enough for most films
+    scale = max((n for n in _REDUCED if shape and min(shape[:2]) >= n * side), default=1)
+    if scale == 1:
+        return None
+    header = _checked_header(data, name, "JPEG")
+    if header.mode not in ("L", "RGB") or header.orientation in _UPRIGHT:
+        return None
+    pixels = _decode(data, name, "JPEG", _REDUCED[scale])
+    if pixels.shape != (-(-header.height // scale), -(-header.width // scale)):
+        return None
+    return pixels, scale, (header.height, header.width)
+
+
+def _checked_header(data: bytes, name: str, kind: str) -> _Header:
+    """Return the header of a picture that is worth decoding, else raise its refusal."""
+    header = _header(data, name, kind)
+    if header.animated:
+        raise refusal(
+            name,
+            f"is a {kind} with several pictures, and which one is the film is not known",
+            "Export the one film as a file of its own.",
+        )
+    check_size(name, header.width, header.height)
+    check_amount(name, header.width * header.height, len(data))
+    if not _is_whole(data, kind, header):
+        raise refusal(name, "is cut off or damaged: part of its data is missing", COPY_AGAIN)
+    return header
 
 
 def _header(data: bytes, name: str, kind: str) -> _Header:
@@ -176,10 +219,10 @@ def _png_is_whole(data: bytes) -> bool:
     return False
 
 
-def _decode(data: bytes, name: str, kind: str) -> np.ndarray:
+def _decode(data: bytes, name: str, kind: str, how: int) -> np.ndarray:
     """Return the stored pixels: (height, width) or (height, width, 3 or 4), BGR order."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except (cv2.error, MemoryError) as error:
         raise _undecodable(name, kind) from error
     if pixels is None or pixels.ndim not in (2, 3):

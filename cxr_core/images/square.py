@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_GRID = 8  # tiles a side for CLAHE
+
 
 @dataclass(frozen=True)
 class _Box:
@@ -26,14 +28,18 @@ class _Box:
         )
 
 
-def to_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """Fit a film into a square.
+def to_square(pixels: np.ndarray, size: int, fit: str, clahe: float = 0.0) -> np.ndarray:
+    """Fit a film into a square: the one way from a film to what a network sees.
 
     Args:
         pixels: uint8 (height, width).
         size: side of the square, px.
         fit: 'squash' stretches the film to the square; 'letterbox' keeps its proportions and
             pads with black; 'crop' keeps them and cuts the centre square.
+        clahe: clip limit of contrast-limited adaptive histogram equalisation on an 8 x 8 grid
+            (Zuiderveld 1994), times the mean of a histogram bin; 0 is off. It works on the film as
+            it lies in the square, so that one limit means the same to films of every resolution,
+            and leaves a letterbox's bars alone.
 
     Returns:
         uint8 (size, size); averaged over areas where it shrinks, linear where it grows.
@@ -42,9 +48,42 @@ def to_square(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
         ValueError: another word for ``fit``.
     """
     film, place = _boxes((pixels.shape[0], pixels.shape[1]), size, fit)
-    square = np.zeros((size, size), np.uint8)
-    square[place.slices] = _resize(pixels[film.slices], place)
-    return square
+    return _in_place(_resize(pixels[film.slices], place), place, size, clahe)
+
+
+def reduced_to_square(
+    pixels: np.ndarray,
+    scale: int,
+    shape: tuple[int, int],
+    size: int,
+    fit: str,
+    clahe: float = 0.0,
+) -> np.ndarray:
+    """Fit a film that was decoded at a half, a quarter or an eighth into a square.
+
+    Args:
+        pixels: uint8 (rows, columns), where each is made of ``scale`` x ``scale`` of the film's;
+            the last row and column of fewer, where the film's sides are no multiples.
+        scale: how much smaller; the film has at least 2 x ``scale`` pixels for one of the square.
+        shape: (height, width) of the film, px.
+        size: as for :func:`to_square`, like the rest.
+        fit: 'squash' or 'letterbox': a centre square begins anywhere, pixels here do not.
+        clahe: as for :func:`to_square`.
+
+    Returns:
+        uint8 (size, size), within one gray level, on average, of :func:`to_square` of the film.
+    """
+    film, place = _boxes(shape, size, fit)
+    # By the factors and not by the shape they lead to: what the last row and column stand for is
+    # less than a whole pixel, and OpenCV's areas then end where the film ends.
+    part = cv2.resize(
+        pixels,
+        None,
+        fx=place.width * scale / film.width,
+        fy=place.height * scale / film.height,
+        interpolation=cv2.INTER_AREA,
+    )
+    return _in_place(part, place, size, clahe)
 
 
 def from_square(map: np.ndarray, shape: tuple[int, int], fit: str) -> np.ndarray:
@@ -84,6 +123,15 @@ def _boxes(shape: tuple[int, int], size: int, fit: str) -> tuple[_Box, _Box]:
     elif fit != "squash":
         raise ValueError(f"fit must be squash, letterbox or crop, not {fit!r}")
     return film, place
+
+
+def _in_place(part: np.ndarray, place: _Box, size: int, clahe: float) -> np.ndarray:
+    """Lay the film, resized to its box, into the square; the rest is black."""
+    if clahe:
+        part = cv2.createCLAHE(clahe, (_GRID, _GRID)).apply(part)
+    square = np.zeros((size, size), np.uint8)
+    square[place.slices] = part
+    return square
 
 
 def _resize(pixels: np.ndarray, box: _Box) -> np.ndarray:
