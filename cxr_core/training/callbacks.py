@@ -1,14 +1,15 @@
 """What happens between two batches and between two epochs, each in a small callback.
 
-Their order matters: `SettledNormalisation` readies the model, `Validation` then puts its figures
-into ``logs``, and those that come after (best weights, falling rate) read them there.
+Their order matters: `AveragedWeights` and `SettledNormalisation` ready the model, `Validation` then
+puts its figures into ``logs``, and those that come after (best weights, falling rate) read them
+there; a second `AveragedWeights` puts back what goes on training, and `Checkpoints` keeps it.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from cxr_core.data.batches import TrainingBatches
 from cxr_core.errors import TrainingError
+from cxr_core.training.checkpoint import Best
 from cxr_core.training.writer import RunWriter
 
 _log = logging.getLogger(__name__)
@@ -164,13 +166,30 @@ class SettledNormalisation(keras.callbacks.Callback):
             layer.moving_variance.assign(its_variance)
 
 
+class AveragedWeights(keras.callbacks.Callback):
+    """Exchanges the weights with their running mean after an epoch; a second one exchanges back.
+
+    The optimiser keeps the means. What stands between the two in the list of callbacks sees a model
+    with averaged weights (Polyak and Juditsky 1992, doi 10.1137/0330046).
+    """
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Exchange each trained weight with its mean."""
+        slots = {slot.name: slot for slot in self.model.optimizer.variables}
+        for weight in self.model.trainable_variables:
+            average = slots[f"{weight.path.replace('/', '_')}_average"]
+            kept = weight.numpy()
+            weight.assign(average)
+            average.assign(kept)
+
+
 class Validation(keras.callbacks.Callback):
     """Validates after every epoch and writes the epoch's figures; goes before who reads them.
 
     Args:
         run: where the figures go.
         batches: to know how many films an epoch holds.
-        validate: returns val_loss, val_accuracy and val_auroc of the model as it stands.
+        validate: returns the epoch's figures, "val_loss" and others, of the model as it stands.
     """
 
     def __init__(
@@ -200,14 +219,13 @@ class Validation(keras.callbacks.Callback):
         """Validate, put the figures into ``logs`` and write them as epoch ``epoch + 1``."""
         assert logs is not None
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        logs |= self._validate()
+        validated = self._validate()
+        logs |= validated
         figures = {
             "train_loss": logs["loss"],
             "train_accuracy": logs["accuracy"],
             "train_auroc": logs["auroc"],
-            "val_loss": logs["val_loss"],
-            "val_accuracy": logs["val_accuracy"],
-            "val_auroc": logs["val_auroc"],
+            **validated,
             "learning_rate": rate,
             "epoch_seconds": time.perf_counter() - self._began,
         }
@@ -230,25 +248,44 @@ class BestWeights(keras.callbacks.Callback):
         self._monitor = monitor
         self._sign = -1.0 if monitor == "val_loss" else 1.0
         self._patience = patience
-        self._best = -math.inf
-        self._weights: list[np.ndarray] = []
-        self._waited = 0
-        self.epoch = 0  # the best one, counted from 1
+        self.patient = False  # True: training goes on however long a better epoch takes
+        self.best = Best()
+
+    def begin_stage(self, *, comparable: bool) -> None:
+        """Count epochs without a better one anew; forget the best where figures cannot compare."""
+        self.best = replace(self.best, waited=0)
+        if not comparable:
+            self.best = replace(self.best, value=-math.inf, epoch=0)
+
+    @property
+    def exhausted(self) -> bool:
+        """True where the best epoch has stayed the best for too long."""
+        return not self.patient and self.best.waited >= self._patience
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare; a figure that is no number (one class alone in validation) is no better."""
         value = self._sign * (logs or {})[self._monitor]
-        if value > self._best or not self._weights:
-            self._best = value if math.isfinite(value) else -math.inf
-            self._weights = self.model.get_weights()
-            self.epoch = epoch + 1
-            self._waited = 0
+        if value > self.best.value or not self.best.epoch:
+            value = value if math.isfinite(value) else -math.inf
+            self.best = Best(value, epoch + 1, 0, self.model.get_weights())
             return
-        self._waited += 1
-        if self._waited >= self._patience:
-            _log.info("No better %s for %d epochs: training ends.", self._monitor, self._waited)
+        self.best = replace(self.best, waited=self.best.waited + 1)
+        if self.exhausted:
+            _log.info("No better %s for %d epochs: training ends.", self._monitor, self._patience)
             self.model.stop_training = True
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Put the best weights back, however training ended."""
-        self.model.set_weights(self._weights)
+
+class Checkpoints(keras.callbacks.Callback):
+    """Hands over the state of the training after every epoch; the last of the callbacks.
+
+    Args:
+        keep: called with the model and the number of epochs done.
+    """
+
+    def __init__(self, keep: Callable[[keras.Model, int], None]) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Hand the state over."""
+        self._keep(self.model, epoch + 1)

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cxr_core.config import OptimiseConfig
+
 
 def encode(labels: np.ndarray, outputs: int) -> np.ndarray:
     """Turn class numbers ``(n,)`` into targets float32: ``(n, 1)`` of 0 and 1, or one-hot."""
@@ -31,20 +33,38 @@ def film_weights(
     return (len(labels) / (len(present) * counts))[inverse].astype(np.float32)
 
 
-def cross_entropy(outputs: int, smoothing: float) -> keras.losses.Loss:
-    """Return the cross-entropy on logits, in nats, with label smoothing (Szegedy et al. 2016)."""
+def objective(settings: OptimiseConfig, outputs: int) -> keras.losses.Loss:
+    """Return what is minimised, on logits, in nats, with label smoothing (Szegedy et al. 2016).
+
+    Cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) without its class weights,
+    which `film_weights` sees to.
+    """
+    common: dict[str, Any] = {"from_logits": True, "label_smoothing": settings.label_smoothing}
+    if settings.loss == "focal":
+        common["gamma"] = settings.focal_gamma
+        if outputs == 1:
+            return keras.losses.BinaryFocalCrossentropy(**common)
+        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, **common)
     if outputs == 1:
-        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
-    return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        return keras.losses.BinaryCrossentropy(**common)
+    return keras.losses.CategoricalCrossentropy(**common)
 
 
 def training_metrics(outputs: int) -> list[keras.metrics.Metric]:
-    """Return "accuracy" (of the most probable class) and "auroc", streamed over an epoch."""
+    """Return "accuracy" (of the most probable class) and "auroc", streamed over an epoch.
+
+    Where films are blended, the truth is the label with the larger share.
+    """
     if outputs == 1:
-        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+        accuracy = keras.metrics.MeanMetricWrapper(_right_side, name="accuracy")
     else:
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     return [accuracy, StreamingAUROC(outputs)]
+
+
+def _right_side(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    """Tell of each film if its logit is on the side of its target, ``(b, 1)`` to ``(b,)``."""
+    return tf.cast(tf.equal(y_true > 0.5, y_pred > 0), tf.float32)[:, 0]
 
 
 class StreamingAUROC(keras.metrics.AUC):
@@ -64,4 +84,4 @@ class StreamingAUROC(keras.metrics.AUC):
         """Add a batch of targets and logits ``(b, outputs)``."""
         logits = tf.cast(y_pred, tf.float32)
         scores = tf.sigmoid(logits) if self._outputs == 1 else tf.nn.softmax(logits)
-        super().update_state(y_true, scores, sample_weight)
+        super().update_state(tf.cast(y_true > 0.5, tf.float32), scores, sample_weight)

@@ -5,6 +5,7 @@ with a look for requests, so the store's speed (a disk, a server far away) is no
 """
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -42,13 +43,16 @@ class RunWriter:
 
     def __init__(self, store: RunStore, run_id: str) -> None:
         self.run_id = run_id
-        self.name = store.get(run_id).name
+        record = store.get(run_id)
+        self.name = record.name
+        self.recorded = record.params  # what an earlier worker recorded, where the run was resumed
         self._store = store
         self._request: Request | None = None
         self._points: list[tuple[str, int, float, float]] = []
+        self._files: list[tuple[str, bytes]] = []
         self._phase = self._progress = self._written_progress = ""
         self._notes: list[str] = []
-        self._lock = threading.Lock()  # for the points
+        self._lock = threading.Lock()  # for points and files
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._visit_store, name="run-writer", daemon=True)
 
@@ -113,12 +117,17 @@ class RunWriter:
             self._points += [(name, step, value, now) for name, value in metrics.items()]
 
     def params(self, params: Mapping[str, object]) -> None:
-        """Record facts that never change during the run."""
+        """Record facts that never change during the run, however often it is resumed."""
         patiently(lambda: self._store.log_params(self.run_id, params))
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set several tags of the run."""
         patiently(lambda: self._store.set_tags(self.run_id, tags))
+
+    def later(self, name: str, content: bytes) -> None:
+        """Keep a small file as an artefact ("folder/file") within about a second, at no wait."""
+        with self._lock:
+            self._files.append((name, content))
 
     def file(self, local: Path) -> None:
         """Keep a local file or folder as an artefact, under its own name."""
@@ -148,10 +157,21 @@ class RunWriter:
             self._store.log_points(self.run_id, points)
             with self._lock:
                 del self._points[: len(points)]
+        while self._files:
+            self._write(*self._files[0])
+            with self._lock:
+                del self._files[0]
         progress = self._progress
         if progress != self._written_progress:
             self._store.set_tags(self.run_id, {TAG_PROGRESS: progress})
             self._written_progress = progress
+
+    def _write(self, name: str, content: bytes) -> None:
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch) / file
+            local.write_bytes(content)
+            self._store.write_file(self.run_id, local, folder or None)
 
 
 def patiently(call: Callable[[], None]) -> None:

@@ -43,7 +43,7 @@ def test_the_loss_is_the_cross_entropy_on_logits(outputs, smoothing):
     log_p = full - np.log(np.exp(full).sum(axis=1, keepdims=True))
     truth = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
     expected = -(truth * log_p).sum(axis=1).mean()
-    loss = losses.cross_entropy(outputs, smoothing)
+    loss = losses.objective(OptimiseConfig(label_smoothing=smoothing), outputs)
     assert float(loss(losses.encode(labels, outputs), logits)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -237,8 +237,7 @@ def best_of(monitor: str, values: list[float], patience: int = 2) -> tuple[int, 
         keeper.on_epoch_end(epoch, {monitor: value})
         if net.stop_training:
             break
-    keeper.on_train_end()
-    return keeper.epoch, epoch + 1, float(net.weights[0][0])
+    return keeper.best.epoch, epoch + 1, float(keeper.best.weights[0][0])
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import tiny
 
 from cxr_core import images
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import TrainingError
-from cxr_core.training import bundle_index, jobs, worker
+from cxr_core.training import bundle_index, device, fitting, jobs, network, worker
 from cxr_core.training.tracking import (
     TAG_DEVICE,
     TAG_NOTES,
@@ -39,6 +41,8 @@ EPOCH_METRICS = [
     "val_loss",
     "val_accuracy",
     "val_auroc",
+    "val_sensitivity",
+    "val_specificity",
     "learning_rate",
     "epoch_seconds",
     "images_per_second",
@@ -196,8 +200,6 @@ def cross_entropy(table: pd.DataFrame, classes: tuple[str, ...]) -> float:
 
 
 def weights(scene: Scene, run: RunRecord) -> list[np.ndarray]:
-    import keras
-
     folder = bundle_index.resolve(run.run_id, scene.store)
     return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
 
@@ -300,21 +302,14 @@ def test_results_are_the_same_in_metrics_bundle_and_file(scene):
 # -- failures and other beginnings, in this process -----------------------------------------------
 
 
-@pytest.fixture
-def trainer(monkeypatch):
-    """The trainer, without leaving deterministic ops on for the tests that follow."""
-    from cxr_core.training import trainer
-
-    monkeypatch.setattr(trainer.tf.config.experimental, "enable_op_determinism", lambda: None)
-    return trainer
-
-
-def test_a_run_that_diverges_is_failed_with_the_step(scene, trainer, monkeypatch):
-    class NotANumber(trainer.keras.losses.Loss):
+def test_a_run_that_diverges_is_failed_with_the_step(scene, monkeypatch):
+    class NotANumber(keras.losses.Loss):
         def call(self, y_true, y_pred):
             return y_pred[:, 0] * float("nan")
 
-    monkeypatch.setattr(trainer.losses, "cross_entropy", lambda *_: NotANumber())
+    # Deterministic ops would stay on for the tests that follow.
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+    monkeypatch.setattr(fitting.losses, "objective", lambda *_: NotANumber())
     monkeypatch.setattr(worker, "_write_all_output_to", lambda log: log.touch())
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
     run_id = scene.store.create(tiny_config(scene.root), name="diverges")
@@ -324,11 +319,11 @@ def test_a_run_that_diverges_is_failed_with_the_step(scene, trainer, monkeypatch
     assert "no longer a number at step 1 (epoch 1, batch 1)" in record.reason
 
 
-def test_a_gpu_that_is_not_there_is_a_sentence(trainer, monkeypatch):
-    monkeypatch.setattr(trainer.tf.config, "list_physical_devices", lambda _: [])
+def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     hardware = RunConfig().with_values({"hardware.device": "gpu"}).hardware
     with pytest.raises(TrainingError, match="finds none here"):
-        trainer.choose_device(hardware)
+        device.choose(hardware)
 
 
 @pytest.fixture
@@ -336,13 +331,13 @@ def run(scene) -> RunWriter:
     return RunWriter(scene.store, scene.first.run_id)
 
 
-def started_from(trainer, run: RunWriter, spec: str, classes: tuple[str, ...]):
+def started_from(run: RunWriter, spec: str, classes: tuple[str, ...]):
     config = RunConfig().with_values({"image.size": 48, "model.weights": f"bundle:{spec}"})
-    return trainer.build_model(config, classes, run)
+    return network.build_model(config, 48, classes, run)
 
 
-def test_a_bundle_of_the_same_classes_gives_all_its_weights(scene, trainer, run):
-    model = started_from(trainer, run, scene.first.run_id, tiny.THREE)
+def test_a_bundle_of_the_same_classes_gives_all_its_weights(scene, run):
+    model = started_from(run, scene.first.run_id, tiny.THREE)
     for mine, theirs in zip(model.get_weights(), weights(scene, scene.first), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     notes = scene.store.get(run.run_id).tags[TAG_NOTES]
@@ -351,20 +346,20 @@ def test_a_bundle_of_the_same_classes_gives_all_its_weights(scene, trainer, run)
 
 
 @pytest.mark.parametrize("classes", [("NORMAL", "PNEUMONIA"), ("NORMAL", "COVID", "PNEUMONIA")])
-def test_a_bundle_of_other_classes_gives_all_but_the_last_layer(scene, trainer, run, classes):
-    model = started_from(trainer, run, scene.first.run_id, classes)
+def test_a_bundle_of_other_classes_gives_all_but_the_last_layer(scene, run, classes):
+    model = started_from(run, scene.first.run_id, classes)
     source = weights(scene, scene.first)
     for mine, theirs in zip(model.get_weights()[:-2], source[:-2], strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert "logits started from random weights" in scene.store.get(run.run_id).tags[TAG_NOTES]
 
 
-def test_a_model_trained_in_mixed_precision_is_kept_in_float32(trainer):
+def test_a_model_trained_in_mixed_precision_is_kept_in_float32():
     config = RunConfig().with_values({"image.size": 32})
-    with trainer.precision("mixed_bfloat16"):
-        mixed = trainer.build_bare(config.model, 32, 2, "none", 0)
+    with device.precision("mixed_bfloat16"):
+        mixed = network.build_bare(config.model, 32, 2, "none", 0)
     assert mixed.get_layer("block1_conv").compute_dtype == "bfloat16"
-    kept = trainer.for_inference(mixed, config, 2)
+    kept = network.for_inference(mixed.get_weights(), config, 2)
     assert {layer.compute_dtype for layer in kept.layers} == {"float32"}
     for mine, theirs in zip(kept.get_weights(), mixed.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)

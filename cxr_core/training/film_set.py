@@ -1,0 +1,142 @@
+"""The films of a run: scanned, divided, decoded, and recorded with the run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cxr_core.config import RunConfig
+from cxr_core.data import batches, exclusions, sources, splits
+from cxr_core.data.catalog import Catalog
+from cxr_core.diagnosis import bundle
+from cxr_core.training import losses
+from cxr_core.training.tracking import TAG_DATA, TAG_SYNTHETIC
+from cxr_core.training.writer import RunWriter
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The films of one side of the split, a row each in all three."""
+
+    table: pd.DataFrame  # path, label, split, patient_id, md5
+    labels: np.ndarray  # int (n,), number in the classes
+    rows: np.ndarray  # int (n,), row in the decoded films
+
+    @property
+    def patients(self) -> list[str] | None:
+        """The films' patients, None where not one is known."""
+        patients = self.table["patient_id"]
+        return list(patients) if patients.ne("").any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class FilmSet:
+    """Everything a training needs to know of its data."""
+
+    classes: tuple[str, ...]  # the reference class first
+    decoded: Mapping[int, np.ndarray]  # side in px -> uint8 (m, side, side), memory-mapped
+    split: pd.DataFrame  # all three sides in one table
+    train: Part
+    val: Part
+    test: Part
+    provenance: bundle.DataInfo
+
+    @property
+    def outputs(self) -> int:
+        """Logits of a network for these classes: one for two, else one a class."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+    def training(self, config: RunConfig, size: int) -> batches.TrainingBatches:
+        """Return the training batches as configured, of films of ``size`` px."""
+        return batches.TrainingBatches(
+            pixels=self.decoded[size],
+            rows=self.train.rows,
+            targets=losses.encode(self.train.labels, self.outputs),
+            weights=losses.film_weights(self.train.labels, config.optimise.balance),
+            batch_size=config.optimise.batch_size,
+            augment=config.augment,
+            seed=config.seed,
+            oversample=config.optimise.balance == "oversample",
+        )
+
+
+def read_films(config: RunConfig, run: RunWriter, sizes: Iterable[int]) -> FilmSet:
+    """Scan, divide and decode the films to squares of each size, and record what they are.
+
+    Raises:
+        DatasetError: there is no usable data set.
+    """
+
+    def tell(step: str, done: int, total: int) -> None:
+        run.phase(step[0].lower() + step[1:])
+        run.progress(done, total)
+
+    opened = sources.open_catalog(config.data.root, progress=tell)
+    catalog, left_out = exclusions.without(opened)
+    split = splits.cut(catalog, config.data, config.seed)
+    run.note(*split.notes)
+    if left_out:
+        run.note(f"Films left out because somebody excluded them: {len(left_out):,}.")
+        run.text("exclusions.csv", exclusions.as_table(left_out).to_csv(index=False))
+    run.phase("decoding the films")
+    films = {
+        size: batches.decode(
+            catalog.root,
+            split.table,
+            config.image.model_copy(update={"size": size}),
+            progress=run.progress,
+        )
+        for size in sizes
+    }
+    row_of = films[config.image.size]  # rows are in the order of the films' md5 at every size
+    classes = catalog.classes
+
+    def part(name: str) -> Part:
+        table = split.table[split.table["split"] == name].reset_index(drop=True)
+        labels = table["label"].map({label: number for number, label in enumerate(classes)})
+        return Part(table, labels.to_numpy(np.int64), row_of.rows(table["md5"]))
+
+    found = FilmSet(
+        classes=classes,
+        decoded={size: squares.pixels for size, squares in films.items()},
+        split=split.table,
+        train=part("train"),
+        val=part("val"),
+        test=part("test"),
+        provenance=_provenance(catalog, split.table, classes),
+    )
+    run.tags(
+        {
+            TAG_DATA: found.provenance.name,
+            TAG_SYNTHETIC: str(found.provenance.synthetic).lower(),
+        }
+    )
+    run.params(
+        {
+            "classes": ",".join(classes),
+            "train_films": len(found.train.table),
+            "val_films": len(found.val.table),
+            "test_films": len(found.test.table),
+            "excluded_films": len(left_out),
+            "data_fingerprint": catalog.fingerprint,
+        }
+    )
+    return found
+
+
+def _provenance(catalog: Catalog, split: pd.DataFrame, classes: tuple[str, ...]) -> bundle.DataInfo:
+    counts = pd.crosstab(split["split"], split["label"])
+    patients = split["patient_id"]
+    known = bool(patients.ne("").all())
+    return bundle.DataInfo.model_validate(
+        {
+            **sources.provenance(catalog),
+            "fingerprint": catalog.fingerprint,
+            "counts": {
+                side: {label: int(row.get(label, 0)) for label in classes}
+                for side, row in counts.iterrows()
+            },
+            "patients": int(patients.nunique()) if known else None,
+        }
+    )

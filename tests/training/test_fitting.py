@@ -1,0 +1,305 @@
+"""Fitting in this process: stages, averaging, and going on from a checkpoint."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from cxr_core.config import RunConfig
+from cxr_core.diagnosis.bundle import DataInfo
+from cxr_core.errors import TrainingError
+from cxr_core.training import callbacks, fitting, network, pictures, stages
+from cxr_core.training.checkpoint import FILE, Checkpoint
+from cxr_core.training.device import Device, fastest_format, number_formats
+from cxr_core.training.film_set import FilmSet, Part
+from cxr_core.training.writer import RunCancelled
+
+CPU = Device("CPU", is_gpu=False, strategy=tf.distribute.get_strategy())
+CLASSES = ("NORMAL", "PNEUMONIA")
+
+
+class Run:
+    """Stands in for the writer: remembers what it is told, and may be asked to end at a step."""
+
+    def __init__(self, end_at: int = 10**9, request: str = "cancel") -> None:
+        self.request: str | None = None
+        self.recorded: dict[str, str] = {}
+        self.metrics: dict[str, dict[int, float]] = {}
+        self.files: dict[str, bytes] = {}
+        self.phases: list[str] = []
+        self.notes: list[str] = []
+        self._ends = (end_at, request)
+        self._steps = 0
+
+    def obey(self) -> None:
+        if self._steps >= self._ends[0]:
+            self.request = self._ends[1]
+        if self.request == "cancel":
+            raise RunCancelled
+
+    def points(self, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, {})[step] = value
+        if "batch_loss" in metrics:
+            self._steps = step
+
+    def phase(self, words: str) -> None:
+        self.phases.append(words)
+
+    def note(self, *sentences: str) -> None:
+        self.notes += sentences
+
+    def params(self, params: dict[str, object]) -> None:
+        self.recorded |= {key: str(value) for key, value in params.items()}
+
+    def later(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+
+@pytest.fixture(autouse=True)
+def every_batch_is_a_point(monkeypatch):
+    monkeypatch.setattr(callbacks, "_POINT_INTERVAL", 0.0)
+
+
+def film_set(sizes: tuple[int, ...] = (32,), count: int = 60) -> FilmSet:
+    """Noise, with a bright disc in the films of the second class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    decoded = {}
+    for size in sizes:
+        films = rng.integers(0, 120, (count, size, size), dtype=np.uint8)
+        for film, label in zip(films, labels, strict=True):
+            if label:
+                cv2.circle(film, (size // 2, size // 3), size // 6, 200, -1)
+        decoded[size] = films
+
+    def part(name: str, rows: np.ndarray) -> Part:
+        table = pd.DataFrame(
+            {
+                "path": [f"{row}.png" for row in rows],
+                "label": [CLASSES[label] for label in labels[rows]],
+                "split": name,
+                "patient_id": "",
+                "md5": [f"{row:032}" for row in rows],
+            }
+        )
+        return Part(table, labels[rows], rows)
+
+    rows = np.arange(count)
+    parts = [part("train", rows[:36]), part("val", rows[36:48]), part("test", rows[48:])]
+    data = DataInfo(name="discs", synthetic=True, counts={})
+    split = pd.concat([p.table for p in parts])
+    return FilmSet(CLASSES, decoded, split, *parts, provenance=data)
+
+
+def config(**changes: object) -> RunConfig:
+    return RunConfig().with_values(
+        {
+            "image.size": 32,
+            "optimise.batch_size": 12,
+            "optimise.epochs": 4,
+            "augment.rotation": 5.0,
+            **changes,
+        }
+    )
+
+
+def fit(settings: RunConfig, folder: Path, run: Run | None = None) -> fitting.Fitted:
+    keras.utils.set_random_seed(settings.seed)
+    films = film_set(tuple(stages.sizes(settings)))
+    return fitting.fit(films, settings, run or Run(), CPU, folder)  # type: ignore[arg-type]
+
+
+ALL_AT_ONCE = {
+    "optimise.head_epochs": 1,
+    "optimise.small_size": 36,
+    "optimise.small_epochs": 2,
+    "optimise.body_rate": 0.5,
+    "optimise.ema": 0.9,
+    "stop.plateau_patience": 1,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, ALL_AT_ONCE], ids=["plain", "all at once"])
+def test_a_run_that_was_cut_off_in_every_epoch_ends_with_the_weights_of_one_left_alone(
+    changes, tmp_path
+):
+    settings = config(**changes)
+    whole = fit(settings, tmp_path / "whole")
+    folder = tmp_path / "cut"
+    for step in (2, 5, 8, 11):  # three steps an epoch: in the middle of each
+        with pytest.raises(RunCancelled):
+            fit(settings, folder, Run(end_at=step))
+    resumed = fit(settings, folder)
+    assert resumed.best_epoch == whole.best_epoch
+    for one, other in zip(resumed.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    last, expected = Checkpoint.load(folder), Checkpoint.load(tmp_path / "whole")
+    for one, other in zip(last.model, expected.model, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_that_was_over_is_not_taken_further(tmp_path):
+    settings = config(**{"optimise.epochs": 2})
+    fit(settings, tmp_path)
+    again = Run()
+    fit(settings, tmp_path, again)
+    assert "batch_loss" not in again.metrics
+
+
+def test_a_damaged_checkpoint_is_a_sentence(tmp_path):
+    (tmp_path / FILE).write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(TrainingError, match=r"checkpoint .* cannot be read.*repeat"):
+        fit(config(), tmp_path)
+
+
+def test_in_the_first_stage_only_the_head_learns(tmp_path):
+    settings = config(**{"optimise.epochs": 1, "optimise.head_epochs": 1})
+    begun = network.build_bare(settings.model, 32, 2, "none", 0)
+    weights = dict(zip([w.path for w in begun.weights], begun.get_weights(), strict=True))
+    fitted = fit(settings, tmp_path)
+    after = dict(zip(weights, fitted.weights, strict=True))
+    changed = {path for path in weights if (weights[path] != after[path]).any()}
+    assert "logits/kernel" in changed
+    assert not any(path.startswith("block") for path in changed)
+
+
+def test_a_network_that_flattens_its_films_cannot_grow(tmp_path):
+    changes = {
+        "model.head": "flatten_mlp",
+        "optimise.small_size": 64,
+        "optimise.small_epochs": 1,
+        "optimise.epochs": 2,
+    }
+    with pytest.raises(TrainingError, match=r"optimise\.small_size"):
+        fit(config(**changes), tmp_path)
+
+
+def test_stopped_early_among_small_films_the_weights_still_fit_the_finished_model(tmp_path):
+    settings = config(**{"optimise.small_size": 64, "optimise.small_epochs": 3})
+    run = Run(end_at=4, request="stop")
+    fitted = fit(settings, tmp_path, run)
+    assert fitted.stopped
+    assert run.phases == ["training at 64 px"]
+    network.for_inference(fitted.weights, settings, 2)
+
+
+def test_an_epoch_leaves_its_figures_and_what_the_network_looked_at(tmp_path):
+    run = Run()
+    fit(config(**{"optimise.epochs": 2}), tmp_path, run)
+    shown = json.loads(run.files["attention/films.json"])
+    assert [film["label"] for film in shown] == ["NORMAL"] * 3 + ["PNEUMONIA"] * 3
+    for epoch in (0, 1, 2):
+        strip = cv2.imdecode(
+            np.frombuffer(run.files[f"attention/{epoch:04}.jpg"], np.uint8), cv2.IMREAD_COLOR
+        )
+        assert strip.shape == (200, 6 * 200, 3)
+    summary = json.loads(run.files["validation/0002.json"])
+    confusion = np.array(summary["confusion"])
+    assert confusion.sum() == 12
+    assert np.trace(confusion) / 12 == pytest.approx(run.metrics["val_accuracy"][2])
+    assert sum(summary["histogram"]["PNEUMONIA"]) == 6
+    assert set(run.metrics["val_sensitivity"]) == set(run.metrics["val_specificity"]) == {1, 2}
+
+
+def test_the_films_shown_take_turns_among_the_classes():
+    labels = np.array([0, 0, 0, 0, 1, 2, 2])
+    assert list(labels[pictures.shown(labels)]) == [0, 0, 0, 1, 2, 2]
+
+
+def test_averaged_weights_are_the_running_mean_that_the_optimiser_keeps(tmp_path):
+    settings = config(**{"optimise.ema": 0.9, "optimise.epochs": 1, "stop.patience": 5})
+    fitted = fit(settings, tmp_path)
+    kept = Checkpoint.load(tmp_path)
+    model = network.build_bare(settings.model, 32, 2, "none", 0)
+    place = [w.path for w in model.weights].index("logits/kernel")
+    np.testing.assert_array_equal(fitted.weights[place], kept.optimizer["logits_kernel_average"])
+    assert (fitted.weights[place] != kept.model[place]).any()
+
+
+def compiled() -> keras.Model:
+    film = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3)(film)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
+    model = keras.Model(film, keras.layers.Dense(1, dtype="float32")(x))
+    model.compile(loss="mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(("slower", "chosen"), [(0, "mixed_bfloat16"), (1, "float32")])
+def test_the_faster_number_format_is_taken(slower, chosen, monkeypatch):
+    clock = iter(np.cumsum([1.0] * 500))
+    policies: list[str] = []
+    monkeypatch.setattr("cxr_core.training.device.time.perf_counter", lambda: next(clock))
+
+    def build() -> keras.Model:
+        policies.append(keras.config.dtype_policy().name)
+        model = compiled()
+        if len(policies) - 1 == slower:  # its clock runs faster: it does fewer steps in its time
+            original: Callable[..., object] = model.train_on_batch
+
+            def train_on_batch(*batch: np.ndarray) -> object:
+                next(clock)
+                return original(*batch)
+
+            model.train_on_batch = train_on_batch
+        return model
+
+    batch = (np.zeros((2, 8, 8, 1), np.float32), np.zeros((2, 1), np.float32))
+    policy, rates = fastest_format(("float32", "mixed_bfloat16"), build, batch)
+    assert policies == ["float32", "mixed_bfloat16"] == list(rates)
+    assert policy == chosen
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "formats"),
+    [
+        ("sse avx2 avx512_bf16", ("float32", "mixed_bfloat16")),
+        ("sse avx2", ("float32",)),
+        ("", ("float32",)),
+    ],
+)
+def test_a_processor_without_bfloat16_is_spared_the_trial(flags, formats, monkeypatch):
+    monkeypatch.setattr("cxr_core.training.device._cpuinfo", lambda field: flags)
+    assert number_formats(CPU) == formats
+
+
+TWO_DEVICES = """
+import sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, {tests!r})
+import json, pathlib, tempfile
+from test_fitting import Device, Run, config, film_set, fitting
+
+changes = {{"model.dropout": 0.0, "optimise.epochs": 3, "augment.rotation": 0.0}}
+curves = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    run = Run()
+    with tempfile.TemporaryDirectory() as folder:
+        device = Device("test", False, strategy)
+        fitting.fit(film_set(), config(**changes), run, device, pathlib.Path(folder))
+    curves.append([[run.metrics[m][e] for e in (1, 2, 3)] for m in ("train_loss", "val_loss")])
+print(json.dumps(curves))
+"""
+
+
+def test_two_devices_give_the_loss_curve_of_one():
+    code = TWO_DEVICES.format(tests=str(Path(__file__).parent))
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, two = json.loads(result.stdout.splitlines()[-1])
+    np.testing.assert_allclose(two, one, atol=1e-3)
