@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from cxr_core import images
+from cxr_core.data import phantom
 from cxr_core.errors import UnreadableImageError
+from cxr_core.images import raster
 
 # Pillow remarks on damaged files, which are what many of these tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
@@ -370,6 +372,109 @@ class TestSquare:
             images.to_square(RAMP, 64, "stretch")
 
 
+class TestEqualisation:
+    FLAT = np.add.outer(np.arange(200), np.arange(300)).astype(np.float32) / 500 * 40 + 100
+
+    @pytest.mark.parametrize("fit", FITS)
+    def test_it_spreads_gray_levels_and_the_more_the_higher_the_limit(self, fit):
+        film = self.FLAT.astype(np.uint8)
+        spreads = [
+            images.to_square(film, 64, fit, clahe)[20:44, 20:44].std() for clahe in (0, 2, 10)
+        ]
+        assert spreads[0] < spreads[1] < spreads[2]
+
+    def test_none_is_the_default(self):
+        film = self.FLAT.astype(np.uint8)
+        plain = images.to_square(film, 64, "squash")
+        np.testing.assert_array_equal(plain, images.to_square(film, 64, "squash", 0.0))
+
+    def test_a_letterboxs_bars_stay_black_and_change_nothing_beside_them(self):
+        film = self.FLAT.astype(np.uint8)[:100, :200]
+        square = images.to_square(film, 64, "letterbox", 4)
+        assert (square[:16] == 0).all()
+        assert (square[48:] == 0).all()
+        alone = cv2.resize(film, (64, 32), interpolation=cv2.INTER_AREA)
+        expected = cv2.createCLAHE(4, (8, 8)).apply(alone)
+        np.testing.assert_array_equal(square[16:48], expected)
+
+    @pytest.mark.parametrize("shape", [(8, 60), (60, 8), (2000, 9)])
+    def test_a_film_of_few_rows_is_equalised_too(self, shape):
+        film = np.random.default_rng(0).integers(100, 140, shape, dtype=np.uint8)
+        assert images.to_square(film, 32, "letterbox", 2).max() > 0
+
+
+@pytest.fixture(scope="module")
+def large() -> list[np.ndarray]:
+    """Phantoms of sides that no block of a JPEG divides."""
+    return [
+        phantom.draw("PNEUMONIA", np.random.default_rng(seed), size=size).pixels
+        for seed, size in enumerate([(1101, 1207), (1283, 999)])
+    ]
+
+
+class TestReadingStraightToTheSquare:
+    """`read_square` against `read` and `to_square`, which diagnosis goes by."""
+
+    @pytest.mark.parametrize("size", [240, 110, 62])  # decoded at a half, a quarter, an eighth
+    @pytest.mark.parametrize("fit", ["squash", "letterbox"])
+    @pytest.mark.parametrize("colour", [False, True])
+    def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
+        self, large, size, fit, colour, monkeypatch
+    ):
+        for film in large:
+            picture = film
+            if colour:
+                picture = cv2.merge([film // 2 + 60, film, cv2.subtract(film, 30)])
+            data = encode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 85))
+            full = images.to_square(images.read(data).pixels, size, fit)
+            with monkeypatch.context() as patch:
+                patch.setattr(raster, "read", lambda *_: pytest.fail("was decoded whole"))
+                reduced = images.read_square(data, size=size, fit=fit)
+            difference = np.abs(full.astype(int) - reduced)
+            assert difference.mean() < 0.7
+            assert np.percentile(difference, 99) <= 4
+            # Shifted by a quarter of a pixel, the two would differ in the mean along an edge.
+            assert abs(full[:, -4:].mean() - reduced[:, -4:].mean()) < 1
+            assert ((full == 0).all(axis=1) == (reduced == 0).all(axis=1)).all()  # the same bars
+
+    def test_equalisation_comes_after_it(self, large):
+        data = encode(".jpg", large[0], (cv2.IMWRITE_JPEG_QUALITY, 85))
+        plain = images.read_square(data, size=110, fit="squash")
+        expected = images.to_square(plain, 110, "squash", 3)
+        seen = images.read_square(data, size=110, fit="squash", clahe=3)
+        np.testing.assert_array_equal(seen, expected)
+
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    def test_the_orientation_tag_is_obeyed(self, large, orientation):
+        exif = Image.Exif()
+        exif[274] = orientation
+        data = save(Image.fromarray(large[0]), "JPEG", quality=85, exif=exif.tobytes())
+        upright = images.to_square(images.read(data).pixels, 62, "letterbox")
+        seen = images.read_square(data, size=62, fit="letterbox")
+        assert np.abs(upright.astype(int) - seen).mean() < 0.7
+
+    @pytest.mark.parametrize(
+        ("suffix", "size", "fit"),
+        [(".jpg", 300, "squash"), (".jpg", 64, "crop"), (".png", 64, "squash")],
+        ids=["not large enough", "centre square", "no JPEG"],
+    )
+    def test_all_others_are_the_very_pixels(self, large, suffix, size, fit):
+        data = encode(suffix, large[0])
+        expected = images.to_square(images.read(data).pixels, size, fit)
+        np.testing.assert_array_equal(images.read_square(data, size=size, fit=fit), expected)
+
+    def test_cmyk_is_read_whole(self, large):
+        picture = Image.fromarray(large[0]).convert("CMYK")
+        data = save(picture, "JPEG", quality=85)
+        expected = images.to_square(images.read(data).pixels, 62, "squash")
+        np.testing.assert_array_equal(images.read_square(data, size=62, fit="squash"), expected)
+
+    def test_a_large_jpeg_cut_off_is_refused(self, large):
+        data = encode(".jpg", large[0])
+        with pytest.raises(UnreadableImageError, match="cut off"):
+            images.read_square(data[: len(data) // 2], size=62, fit="squash")
+
+
 @pytest.mark.real_data
 def test_real_films_are_read_without_a_remark(real_data):
     paths = sorted((real_data / "native").glob("*/*.jpeg"))
@@ -380,3 +485,13 @@ def test_real_films_are_read_without_a_remark(real_data):
         assert film.colour < 1
         assert 40 < film.pixels.mean() < 200
         assert min(film.width, film.height) > 100
+
+
+@pytest.mark.real_data
+def test_real_films_decoded_at_a_reduced_scale_are_within_a_gray_level(real_data):
+    for path in sorted((real_data / "native").glob("*/*.jpeg")):
+        film = images.read(path).pixels
+        for size in (96, 224):
+            full = images.to_square(film, size, "squash").astype(int)
+            reduced = images.read_square(path, size=size, fit="squash")
+            assert np.abs(full - reduced).mean() < 1

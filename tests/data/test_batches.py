@@ -1,19 +1,23 @@
-"""From a table of films to batches: the decoded-once cache, shuffling, and augmentation."""
+"""From a table of films to batches: the decoded-once cache, its limit, shuffling and balancing."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from cxr_core import images, workspace
 from cxr_core.config import AugmentConfig, ImageConfig
 from cxr_core.data import batches
-from cxr_core.data.augment import affine_matrices, augment, exposure_tables
 from cxr_core.errors import DatasetError, UnreadableImageError
 
 SIZE = 32
@@ -28,6 +32,9 @@ EVERYTHING = AugmentConfig(
     gamma=0.2,
     noise=5,
     flip=True,
+    crop_area=0.7,
+    mixup=0.4,
+    cutmix=1,
 )
 
 
@@ -62,12 +69,14 @@ def caches() -> list[Path]:
 # -- the cache ------------------------------------------------------------------------------------
 
 
-def test_decoded_films_are_the_squares_that_diagnosis_sees(folder):
+@pytest.mark.parametrize("image", [IMAGE, IMAGE.model_copy(update={"clahe": 3.0})])
+def test_decoded_films_are_the_squares_that_diagnosis_sees(folder, image):
     table = table_of(folder)
-    films = batches.decode(folder, table, IMAGE)
+    films = batches.decode(folder, table, image)
     assert films.pixels.dtype == np.uint8
     for path, row in zip(table["path"], films.rows(table["md5"]), strict=True):
-        expected = images.to_square(images.read(folder / path).pixels, SIZE, IMAGE.fit)
+        film = images.read(folder / path).pixels
+        expected = images.to_square(film, SIZE, image.fit, image.clahe)
         np.testing.assert_array_equal(films.pixels[row], expected)
 
 
@@ -92,7 +101,12 @@ def test_changed_content_is_decoded_anew(folder):
 
 
 @pytest.mark.parametrize(
-    "other", [ImageConfig(size=48, fit="letterbox"), ImageConfig(size=SIZE, fit="squash")]
+    "other",
+    [
+        ImageConfig(size=48, fit="letterbox"),
+        ImageConfig(size=SIZE, fit="squash"),
+        ImageConfig(size=SIZE, fit="letterbox", clahe=2),
+    ],
 )
 def test_other_image_settings_have_a_cache_of_their_own(folder, other):
     batches.decode(folder, table_of(folder), IMAGE)
@@ -131,6 +145,77 @@ def test_what_a_killed_process_left_behind_is_not_taken_for_a_cache(folder):
     (cache,) = caches()
     cache.with_suffix(".part").write_bytes(cache.read_bytes()[:500])
     cache.unlink()
+    np.testing.assert_array_equal(batches.decode(folder, table_of(folder), IMAGE).pixels, expected)
+
+
+def test_a_half_written_cache_is_left_to_who_writes_it_and_else_cleared_away(folder):
+    batches.decode(folder, table_of(folder), IMAGE)
+    place = workspace.cache_folder()
+    being_written, forsaken = place / "films-0.part", place / "films-1.part"
+    being_written.touch()
+    forsaken.touch()
+    with FileLock(being_written.with_suffix(".lock")):
+        batches.decode(folder, table_of(folder), IMAGE)
+    assert being_written.exists()
+    assert not forsaken.exists()
+
+
+def decode_at(folder: Path, size: int) -> np.ndarray:
+    return batches.decode(folder, table_of(folder), ImageConfig(size=size)).pixels
+
+
+def cached_sizes() -> set[int]:
+    return {np.load(cache, mmap_mode="r").shape[1] for cache in caches()}
+
+
+def test_caches_unused_for_longest_are_deleted_beyond_the_limit(folder, monkeypatch):
+    for last_used, size in enumerate((61, 62, 63)):
+        seen = set(caches())
+        decode_at(folder, size)
+        (made,) = set(caches()) - seen
+        os.utime(made, (last_used, last_used))
+    decode_at(folder, 61)  # which makes it the last used
+    monkeypatch.setattr(batches, "_CACHE_LIMIT", 3 * 10 * 65 * 65)
+    decode_at(folder, 64)
+    assert cached_sizes() == {61, 63, 64}
+
+
+def test_the_limit_spares_the_newest_cache_and_one_that_is_being_opened(folder, monkeypatch):
+    decode_at(folder, 61)
+    (old,) = caches()
+    monkeypatch.setattr(batches, "_CACHE_LIMIT", 0)
+    with FileLock(old.with_suffix(".lock")):
+        decode_at(folder, 62)
+        assert cached_sizes() == {61, 62}
+    decode_at(folder, 62)
+    assert cached_sizes() == {62}
+
+
+def test_films_that_are_open_stay_whole_when_their_cache_is_deleted(folder, monkeypatch):
+    opened = decode_at(folder, 61)
+    before = np.array(opened)
+    monkeypatch.setattr(batches, "_CACHE_LIMIT", 0)
+    decode_at(folder, 62)
+    np.testing.assert_array_equal(opened, before)
+
+
+def test_a_process_killed_while_it_decodes_neither_blocks_nor_spoils_the_next(folder):
+    expected = np.array(batches.decode(folder, table_of(folder), IMAGE).pixels)
+    (cache,) = caches()
+    half = cache.read_bytes()[: cache.stat().st_size // 2]
+    cache.unlink()
+    script = (
+        "import sys; from pathlib import Path; from filelock import FileLock\n"
+        f"with FileLock({str(cache.with_suffix('.lock'))!r}):\n"
+        f"    Path({str(cache.with_suffix('.part'))!r}).write_bytes({half!r})\n"
+        "    print(flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()  # it holds the lock and is in the middle of writing
+        other.kill()
     np.testing.assert_array_equal(batches.decode(folder, table_of(folder), IMAGE).pixels, expected)
 
 
@@ -193,8 +278,10 @@ def test_a_full_disk_is_a_sentence(folder, monkeypatch):
 # -- the batches ----------------------------------------------------------------------------------
 
 
-def training_batches(seed: int = 0, settings: AugmentConfig | None = None, films: int = 23):
-    pixels = np.random.default_rng(0).integers(0, 256, (films + 5, SIZE, SIZE), dtype=np.uint8)
+def training_batches(
+    seed: int = 0, settings: AugmentConfig | None = None, films: int = 23, size: int = SIZE
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (films + 5, size, size), dtype=np.uint8)
     return batches.TrainingBatches(
         pixels=pixels,
         rows=np.arange(films) + 5,
@@ -252,80 +339,80 @@ def test_another_seed_and_another_epoch_give_other_orders():
     assert order(both) != order(all_batches(training_batches(seed=4)))
 
 
-# -- augmentation ---------------------------------------------------------------------------------
+def test_batches_of_a_later_epoch_are_those_that_a_whole_training_comes_to():
+    made = training_batches(settings=EVERYTHING)
+    later = [tuple(part.numpy() for part in batch) for batch in made.dataset(3, first=2)]
+    assert len(later) == 3
+    for batch, same in zip(later, all_batches(made, epochs=3)[6:], strict=True):
+        for part, other in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(part, other)
 
 
-@pytest.fixture
-def films() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (6, SIZE, SIZE), dtype=np.uint8)
+def test_films_of_another_size_come_in_the_same_order():
+    small, large = training_batches(size=48), training_batches(size=64)
+    for step in range(3):
+        films, targets, _ = small.batch(step)
+        assert films.shape[1:] == (48, 48, 1)
+        np.testing.assert_array_equal(targets, large.batch(step)[1])
 
 
-def test_augmentation_of_nothing_changes_nothing(films):
-    changed = augment(films, AugmentConfig(), np.random.default_rng(0))
-    assert changed.dtype == np.float32
-    np.testing.assert_array_equal(changed, films)
+def test_blended_films_are_blended_with_films_of_their_batch_and_so_are_targets_and_weights():
+    made = training_batches(settings=AugmentConfig(mixup=1))
+    made = replace(made, weights=np.arange(1, 24, dtype=np.float32))
+    _, targets, weights = made.batch(0)
+    _, own, own_weights = replace(made, augment=AugmentConfig()).batch(0)
+    assert not np.isin(targets, own).all()
+    assert (own.min() <= targets).all()
+    assert (targets <= own.max()).all()
+    assert (own_weights.min() <= weights).all()
+    assert (weights <= own_weights.max()).all()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        AugmentConfig(rotation=10),
-        AugmentConfig(translation=0.2),
-        AugmentConfig(zoom=0.2),
-        AugmentConfig(shear=10),
-        AugmentConfig(brightness=0.2),
-        AugmentConfig(contrast=0.3),
-        AugmentConfig(gamma=0.3),
-        AugmentConfig(noise=10),
-    ],
-    ids=lambda settings: next(name for name, value in settings if value),
-)
-def test_every_setting_changes_every_film_and_stays_in_range(films, settings):
-    changed = augment(films, settings, np.random.default_rng(0))
-    assert (changed != films).any(axis=(1, 2)).all()
-    assert changed.min() >= 0
-    assert changed.max() <= 255
+# -- rare classes ---------------------------------------------------------------------------------
 
 
-def test_a_flip_mirrors_about_half_of_the_films():
-    pixels = np.random.default_rng(1).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    changed = augment(pixels, AugmentConfig(flip=True), np.random.default_rng(0))
-    mirrored = (np.abs(changed - pixels[:, :, ::-1]) < 1e-3).all(axis=(1, 2))
-    kept = (np.abs(changed - pixels) < 1e-3).all(axis=(1, 2))
-    assert (mirrored ^ kept).all()
-    assert 70 < mirrored.sum() < 130
-
-
-def test_geometry_keeps_the_centre_where_only_rotation_zoom_and_shear_are_on():
-    settings = AugmentConfig(rotation=45, zoom=0.5, shear=20, flip=True)
-    matrices = affine_matrices(50, SIZE, settings, np.random.default_rng(0))
-    centre = np.array([(SIZE - 1) / 2, (SIZE - 1) / 2, 1])
-    np.testing.assert_allclose(matrices @ centre, np.tile(centre, (50, 1)), atol=1e-9)
-
-
-def test_a_translation_moves_a_point_by_at_most_its_share_of_the_side():
-    film = np.zeros((1, 65, 65), np.uint8)
-    film[0, 32, 32] = 255
-    moved = augment(
-        np.repeat(film, 100, axis=0), AugmentConfig(translation=0.2), np.random.default_rng(0)
+def oversampled(labels: np.ndarray, targets: np.ndarray) -> batches.TrainingBatches:
+    return batches.TrainingBatches(
+        # The gray level tells which film it is.
+        pixels=np.repeat(np.arange(len(labels), dtype=np.uint8), 64).reshape(-1, 8, 8),
+        rows=np.arange(len(labels)),
+        targets=targets,
+        weights=np.ones(len(labels), np.float32),
+        batch_size=8,
+        augment=AugmentConfig(),
+        seed=0,
+        oversample=True,
     )
-    rows, columns = np.unravel_index(moved.reshape(100, -1).argmax(axis=1), (65, 65))
-    distance = np.maximum(abs(rows - 32), abs(columns - 32))
-    assert distance.max() <= 0.2 * 65 + 1
-    assert distance.max() > 0.1 * 65
 
 
-def test_what_comes_in_from_outside_is_black():
-    white = np.full((20, SIZE, SIZE), 255, np.uint8)
-    moved = augment(white, AugmentConfig(translation=0.3), np.random.default_rng(0))
-    corners = moved[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    assert (corners.min(axis=1) == 0).all()
+def epoch_of(made: batches.TrainingBatches, epoch: int) -> list[int]:
+    steps = range(epoch * made.steps_per_epoch, (epoch + 1) * made.steps_per_epoch)
+    films = [made.batch(step)[0] for step in steps]
+    assert [len(batch) for batch in films] == [made.size(step) for step in steps]
+    return np.concatenate(films)[:, 0, 0, 0].astype(int).tolist()
 
 
-def test_exposure_keeps_the_order_of_gray_levels_and_the_mean_under_contrast():
-    means = np.array([60.0, 120.0, 180.0])
-    settings = AugmentConfig(brightness=0.2, contrast=0.5, gamma=0.5)
-    tables = exposure_tables(means, settings, np.random.default_rng(0))
-    assert (np.diff(tables, axis=1) >= 0).all()
-    contrast_alone = exposure_tables(means, AugmentConfig(contrast=0.5), np.random.default_rng(0))
-    np.testing.assert_allclose(contrast_alone[np.arange(3), means.astype(int)], means, atol=1e-3)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_oversampling_shows_every_class_equally_often_and_every_film_about_as_often(classes):
+    labels = np.repeat(np.arange(3), [20, 7, 3])
+    if classes == 2:
+        labels = np.minimum(labels, 1)
+        targets = labels[:, None].astype(np.float32)
+    else:
+        targets = np.eye(3, dtype=np.float32)[labels]
+    made = oversampled(labels, targets)
+    shown = np.bincount(epoch_of(made, 0), minlength=30)
+    assert np.bincount(labels, shown).tolist() == [20] * classes
+    for label in range(classes):
+        times = shown[labels == label]
+        assert times.max() - times.min() <= 1
+    assert made.films_per_epoch == 20 * classes
+
+
+def test_films_shown_once_more_change_from_epoch_to_epoch_and_not_from_run_to_run():
+    labels = np.repeat([0, 1], [20, 7])
+    targets = labels[:, None].astype(np.float32)
+    first, other = oversampled(labels, targets), oversampled(labels, targets)
+    assert epoch_of(first, 0) == epoch_of(other, 0)
+    assert sorted(epoch_of(first, 0)) != sorted(epoch_of(first, 1))
+    assert epoch_of(first, 0) == epoch_of(other, 0)  # whatever was asked for in between
