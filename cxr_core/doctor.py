@@ -102,10 +102,11 @@ def _run_store() -> Finding:
 
 
 def _weights() -> Finding:
-    """Look for the pretrained weights of each network that has any."""
+    """Look for the pretrained weights that are installed, not fetched at their first use."""
     from cxr_core.zoo import registry
 
-    carried = [registry.get(name) for name in registry.names() if registry.get(name).imagenet]
+    networks = [registry.get(name) for name in registry.names()]
+    carried = [each for each in networks if each.imagenet and not each.imagenet.fetched]
     for network in carried:
         assert network.imagenet is not None
         try:

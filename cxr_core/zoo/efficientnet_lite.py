@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cxr_core.errors import TrainingError
 from cxr_core.zoo import heads, legacy_torch
 from cxr_core.zoo.registry import Options, Pretrained, architecture
@@ -55,6 +57,9 @@ def load_imagenet(model: "keras.Model", file: Path) -> None:
             kernel = stored[f"{convolution}.weight"]
             if unit == "stem":
                 kernel = kernel.sum(axis=1, keepdims=True)  # gray: red, green and blue are equal
+                # Coordinate channels start without influence.
+                further = model.get_layer("stem_conv").kernel.shape[2] - 1
+                kernel = np.pad(kernel, ((0, 0), (0, further), (0, 0), (0, 0)))
             # Torch keeps (out, in, rows, columns), and (channels, 1, rows, columns) if depthwise.
             axes = (2, 3, 0, 1) if unit.endswith("depthwise") else (2, 3, 1, 0)
             model.get_layer(f"{unit}_conv").set_weights([kernel.transpose(axes)])
@@ -89,6 +94,7 @@ def stored_names() -> Iterator[tuple[str, str, str]]:
     reference="Tan and Le 2019, EfficientNet, arXiv 1905.11946; Lite variant: "
     "github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
     cam_layer="head_relu",
+    input_range=(-127 / 128, 1),
     default_size=224,
     min_size=64,
     parameters=3_413_729,
@@ -137,8 +143,9 @@ def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Mod
         )
 
     # Stem
-    film = keras.Input((size, size, 1), name="film")
+    film = heads.film_input(size)
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(film)
+    x = heads.with_coordinates(x, film, options)
     x = unit(x, convolution(32, 3, 2, "stem"), relu=True)
 
     # Inverted residual blocks
@@ -164,8 +171,13 @@ def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Mod
             if stride == 1 and entry.shape[-1] == channels:
                 x = layers.Add(name=f"block{block}_add")([x, entry])
 
-    # Head
     x = unit(x, convolution(1280, 1, 1, "head"), relu=True)
-    x = heads.pooled_features(x)
-    x = layers.Dropout(options.rate(0.2), seed=next(seeds), dtype="float32", name="dropout")(x)
-    return keras.Model(film, heads.logits(x, outputs, seeds), name="efficientnet_lite0")
+    return heads.finish(
+        film,
+        x,
+        own=heads.pooling(dropout=0.2),
+        name="efficientnet_lite0",
+        outputs=outputs,
+        options=options,
+        seeds=seeds,
+    )

@@ -1,5 +1,6 @@
 """The three-block CNN: the smallest network that learns chest X-rays, to see how one does."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cxr_core.zoo import heads
@@ -18,20 +19,21 @@ if TYPE_CHECKING:
     "doi 10.1109/5.726791; batch normalisation: Ioffe and Szegedy 2015, arXiv 1502.03167",
     # Before the last pooling: cells of 4 px of the input in place of 8, for the same evidence.
     cam_layer="block3_relu",
+    input_range=(0, 1),
     default_size=224,
     min_size=32,
     parameters=127_393,
 )
 def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Model":
     """Build it: 32, 64, 128 filters of 3x3, global average pooling, a dense layer of 256."""
-    import keras
     from keras import initializers, layers
 
     seeds = heads.layer_seeds(seed)
 
     # Scale to 0-1 without an offset, so that the convolutions' zero padding means black.
-    film = keras.Input((size, size, 1), name="film")
+    film = heads.film_input(size)
     x = layers.Rescaling(1 / 255, name="scale")(film)
+    x = heads.with_coordinates(x, film, options)
 
     # Momentum 0.9 throughout: with Keras's 0.99, statistics lag for epochs on a small set.
     # Glorot's small weights: under normalisation only a step's size relative to the weights counts,
@@ -48,9 +50,18 @@ def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Mod
         x = layers.BatchNormalization(momentum=0.9, name=f"block{block}_bn")(x)
         x = layers.ReLU(name=f"block{block}_relu")(x)
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-        x = layers.Dropout(options.rate(0.25), seed=next(seeds), name=f"block{block}_dropout")(x)
+        x = heads.drop(x, 0.25, options, seeds, f"block{block}_dropout")
 
-    x = heads.pooled_features(x)
+    return heads.finish(
+        film, x, own=_head, name="plain_cnn", outputs=outputs, options=options, seeds=seeds
+    )
+
+
+def _head(maps: "keras.KerasTensor", options: Options, seeds: Iterator[int]) -> "keras.KerasTensor":
+    """Pool, then a normalised dense layer of 256."""
+    from keras import initializers, layers
+
+    x = heads.pooled_features(maps)
     x = layers.Dense(
         256,
         use_bias=False,
@@ -59,5 +70,4 @@ def build(*, size: int, outputs: int, seed: int, options: Options) -> "keras.Mod
     )(x)
     x = layers.BatchNormalization(momentum=0.9, name="dense_bn")(x)
     x = layers.ReLU(name="dense_relu")(x)
-    x = layers.Dropout(options.rate(0.5), seed=next(seeds), name="dense_dropout")(x)
-    return keras.Model(film, heads.logits(x, outputs, seeds), name="plain_cnn")
+    return heads.drop(x, 0.5, options, seeds, "dense_dropout")

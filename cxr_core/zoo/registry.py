@@ -8,7 +8,7 @@ networks must open without it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from cxr_core.errors import ConfigError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Called with size, outputs, seed and options, by keyword.
 Builder = Callable[..., "keras.Model"]
 
+HeadName = Literal["own", "gap", "flatten_mlp"]
+
 _MOST_DROPOUT = 0.95  # of the units: with more, next to nothing is left to learn from
 
 
@@ -25,7 +27,7 @@ _MOST_DROPOUT = 0.95  # of the units: with more, next to nothing is left to lear
 class Options:
     """What can be changed about any network; the settings of the same names in ``model``."""
 
-    head: Literal["own", "gap", "flatten_mlp"] = "own"  # see `heads`
+    head: HeadName = "own"  # see `heads`
     dropout: float = 1.0  # what every dropout rate is multiplied with
     coordinates: bool = False  # two more input channels with each pixel's place
 
@@ -40,8 +42,9 @@ class Pretrained:
 
     licence: str  # SPDX identifier
     source: str  # who made them and how they come here, in a sentence
-    find: Callable[[], Path]  # their file on this machine; TrainingError with the mend if missing
+    find: Callable[[], Path]  # their file; quick, without TensorFlow; TrainingError with the mend
     load: Callable[["keras.Model", Path], None]  # puts them into a model the builder made
+    fetched: bool = False  # they come over the network at their first use
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ class Architecture:
     summary: str  # one sentence: what it is and when to take it
     reference: str  # the paper, with its identifier
     cam_layer: str  # layer whose (batch, rows, columns, channels) output Grad-CAM weighs
+    input_range: tuple[float, float]  # what the graph makes of black and of white, 0 and 255
     default_size: int  # px, side of the square input
     min_size: int  # px, below it the CAM layer has too few cells to show a place
-    parameters: int  # trainable or not, with one output, at the default size
+    parameters: int  # trainable or not, with its own head and one output, at the default size
     imagenet: Pretrained | None
     build: Builder
 
@@ -80,6 +84,7 @@ def architecture(
     summary: str,
     reference: str,
     cam_layer: str,
+    input_range: tuple[float, float],
     default_size: int,
     min_size: int,
     parameters: int,
@@ -101,6 +106,7 @@ def architecture(
             summary=summary,
             reference=reference,
             cam_layer=cam_layer,
+            input_range=input_range,
             default_size=default_size,
             min_size=min_size,
             parameters=parameters,
@@ -137,7 +143,7 @@ def check(
     """Return the network if it can be built so on this machine; needs no TensorFlow.
 
     Raises:
-        ConfigError: an unknown name, a size below its smallest, weights it does not have.
+        ConfigError: an unknown name or head, a size below its smallest, weights it does not have.
         TrainingError: the weights exist but are not on this machine; the text holds the mend.
     """
     found = get(name)
@@ -145,6 +151,11 @@ def check(
         raise ConfigError(
             f"image.size: {found.title} needs at least {found.min_size} px, not {size}. "
             f"It is at home at {found.default_size} px."
+        )
+    if options.head not in get_args(HeadName):
+        raise ConfigError(
+            f"model.head: there is no head '{options.head}'. "
+            f"Known: {', '.join(get_args(HeadName))}."
         )
     if weights not in found.weights:
         raise ConfigError(
@@ -176,10 +187,11 @@ def build(
         options: head, dropout and coordinate channels.
 
     Returns:
-        One flat functional graph: input ``(batch, size, size, 1)`` float32 gray levels 0-255,
-        output ``(batch, outputs)`` raw logits, float32 under every dtype policy. The layer
-        "features" gives the pooled features ``(batch, channels)``, float32, and the registered
-        CAM layer the map they were pooled from.
+        One flat functional graph of built-in layers: input ``(batch, size, size, 1)`` float32 gray
+        levels 0-255, output ``(batch, outputs)`` raw logits, float32 under every dtype policy. It
+        is the same graph whatever the weights. The layer "features" gives the vector that the
+        logits are computed from, ``(batch, n)`` float32: where the head pools, the pooled maps of
+        the registered CAM layer's channels, else the last hidden layer.
 
     Raises:
         ConfigError, TrainingError: as :func:`check`.
@@ -194,3 +206,20 @@ def build(
     if chosen.imagenet and weights == "imagenet":
         chosen.imagenet.load(model, chosen.imagenet.find())
     return model
+
+
+def body(model: "keras.Model", name: str) -> list["keras.Layer"]:
+    """Return the layers of a built network up to its CAM layer, that included.
+
+    They are all that the CAM layer's maps are computed from, in the order of ``model.layers``; the
+    layers that are left are the head. To train only the head, freeze these.
+
+    Args:
+        model: as :func:`build` gives it, or loaded from a bundle.
+        name: the network's.
+    """
+    import keras
+
+    maps = model.get_layer(get(name).cam_layer).output
+    inside = {id(layer) for layer in keras.Model(model.input, maps).layers}
+    return [layer for layer in model.layers if id(layer) in inside]
