@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cxr_core.data.audit import labels, likeness
+from cxr_core.data import likeness
+from cxr_core.data.audit import labels
 from cxr_core.data.catalog import Catalog, scan
 from cxr_core.diagnosis import label_review
 

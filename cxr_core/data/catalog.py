@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cv2
@@ -71,7 +72,10 @@ _LATEST = np.iinfo(np.int64).max  # ns; some file systems hold times that no int
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """A scanned data set: where it is, how it was understood, and a row for every film."""
+    """A scanned data set: where it is, how it was understood, and a row for every film.
+
+    Nobody changes the frame; another frame makes another catalog (``dataclasses.replace``).
+    """
 
     root: Path
     name: str
@@ -80,18 +84,27 @@ class Catalog:
     synthetic: bool
     frame: pd.DataFrame  # COLUMNS, then the extra columns of metadata.csv; sorted by path
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels of the readable films, the normal-like first, then by the alphabet."""
         usable = self.frame["readable"] & (self.frame["label"] != "")
         return order_classes(self.frame.loc[usable, "label"])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change when a readable film, its content or its label does."""
-        readable = self.frame.loc[self.frame["readable"], ["path", "md5", "label"]]
+        return self._digest(self.frame["readable"], ["path", "md5", "label"])
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits that change with any film, and with its label, part or patient."""
+        every = pd.Series(True, index=self.frame.index)
+        return self._digest(every, ["path", "md5", "label", "split", "patient_id"])
+
+    def _digest(self, rows: pd.Series, columns: list[str]) -> str:
+        told = self.frame.loc[rows, columns].sort_values("path")
         digest = hashlib.sha256()
-        for row in readable.sort_values("path").itertuples(index=False, name=None):
+        for row in told.itertuples(index=False, name=None):
             digest.update("\0".join(row).encode() + b"\n")
         return digest.hexdigest()[:16]
 
@@ -178,6 +191,12 @@ def looks(catalog: Catalog) -> Looks:
 def _looks_of(root: Path, films: pd.DataFrame) -> pd.DataFrame:
     """Return path, md5, pixels and thumbnail of films, in their order; missing where not cached."""
     return films.merge(_load(_cache_file(root), _LOOKS), on=["path", "md5"], how="left")
+
+
+def kept_file(root: Path, name: str) -> Path:
+    """Return where something found out about a set's films may be kept; ``name`` says what."""
+    cache = _cache_file(root)
+    return cache.with_name(f"{cache.stem}-{name}")
 
 
 def perceptual_hash(pixels: np.ndarray) -> str:

@@ -1,14 +1,13 @@
 """Divide a catalog into training, validation and test, never through a patient or a twin."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cxr_core.config import DataConfig
+from cxr_core.data import twins
 from cxr_core.data.allotment import allot
 from cxr_core.data.catalog import Catalog, order_classes
 from cxr_core.errors import DatasetError
@@ -20,9 +19,6 @@ _NAMES = {"train": "training", "val": "validation", "test": "test"}
 # A published part is kept where each class has ENOUGH films there, or at least FEW_ENOUGH that are
 # SHARE_ENOUGH of the class: below that a threshold or a figure is a matter of luck.
 _ENOUGH, _FEW_ENOUGH, _SHARE_ENOUGH = 20, 5, 0.05
-# Equal perceptual hashes mean the same film where the exposure agrees too (gray levels) and no more
-# films share them than one film has plausible copies: blank or stereotyped pictures all look alike.
-_SAME_EXPOSURE, _MOST_COPIES, _BLANK = 2.0, 20, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +32,14 @@ class Split:
 def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
     """Divide a catalog by ``data.split``: keep published parts, cut the others by patient.
 
-    What is cut keeps every patient and every set of identical or near-identical films on one side,
-    each class near its share on each side; the same seed gives the same cut in any order of rows.
+    What is cut keeps every patient and every picture on one side, whatever versions of it there are
+    (:mod:`cxr_core.data.twins`), and each class near its share on each side; the same seed gives
+    the same cut in any order of rows.
 
     Raises:
-        DatasetError: fewer than two classes, a class with fewer patients than parts, or
-            ``published`` where the set does not publish all three parts.
+        DatasetError: fewer than two classes, a class with fewer patients than parts,
+            ``published`` where the set does not publish all three parts, or a film that changed
+            since the scan.
     """
     films = _usable(catalog)
     notes = _left_out(catalog.frame, films)
@@ -53,39 +51,47 @@ def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
         films, more = _cut_rest(films, kept, data, seed)
         said += leaks + more
     table = films[COLUMNS].reset_index(drop=True)
-    return Split(table, (*notes, *said, *_shared(table)))
+    return Split(table, (*notes, *said, *_shared(films)))
 
 
-def folds(films: pd.DataFrame, k: int, seed: int) -> pd.Series:
-    """Return the fold, 0 to k-1, of each film of a catalog's frame; no group is divided.
+def folds(catalog: Catalog, k: int, seed: int) -> pd.Series:
+    """Return the fold, 0 to k-1, of each readable, labelled film; no group is divided.
+
+    The index is that of the catalog's frame; the same seed gives the same folds in any order of
+    rows.
 
     Raises:
-        DatasetError: a class has films of fewer than k patients.
+        DatasetError: a class has films of fewer than k patients, or as for :func:`cut`.
     """
     # Imported on need: pages and audits should not wait a second for scikit-learn.
     from sklearn.model_selection import StratifiedGroupKFold
 
-    ordered = films.sort_values("path")
-    together = groups(ordered)
-    _require_patients(ordered["label"], together, k, f"one for each of {k} folds")
-    fold = pd.Series(-1, index=ordered.index, name="fold")
+    films = _usable(catalog)
+    together = _together(films)
+    _require_patients(films["label"], together, k, f"one for each of {k} folds")
+    fold = pd.Series(-1, index=films.index, name="fold")
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(together, ordered["label"], together)):
+    for number, (_, held_out) in enumerate(splitter.split(together, films["label"], together)):
         fold.iloc[held_out] = number
-    return fold.reindex(films.index)
+    return fold.sort_index()
 
 
-def groups(films: pd.DataFrame) -> np.ndarray:
-    """Return, for each film of a catalog's frame, the number of the group it must stay with.
+def groups(catalog: Catalog) -> pd.Series:
+    """Return, for each readable, labelled film, the number of the group it must stay with.
 
-    A group is everything reachable through a shared patient, equal bytes or near-identical films:
-    two patients who share a film are one group.
+    A group is everything reachable through a shared patient or a shared picture: two patients who
+    share a film are one group. The index is that of the catalog's frame.
+
+    Raises:
+        DatasetError: as for :func:`cut`.
     """
-    return _linked(films, [films["patient_id"], films["md5"], _looks(films)])
+    films = _usable(catalog)
+    found = _together(films)
+    return pd.Series(found, index=films.index, name="group").sort_index()
 
 
-def on_several_sides(table: pd.DataFrame, column: str) -> list[str]:
-    """Return the values of ``column`` (patient_id, md5) that occur in more than one part."""
+def on_several_sides(table: pd.DataFrame, column: str) -> list[Hashable]:
+    """Return the values of ``column`` (such as patient_id) that occur in more than one part."""
     known = table[(table[column] != "") & (table["split"] != "")]
     parts = known.groupby(column)["split"].nunique()
     return sorted(parts.index[parts > 1])
@@ -95,16 +101,22 @@ def on_several_sides(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def _usable(catalog: Catalog) -> pd.DataFrame:
-    frame = catalog.frame
-    films = frame[frame["readable"] & (frame["label"] != "")].sort_values("path")
-    classes = order_classes(films["label"])
+    """Return the films that can be divided, sorted by path, with the number of their picture."""
+    readable = catalog.frame[catalog.frame["readable"]]
+    labelled = readable["label"] != ""
+    classes = order_classes(readable.loc[labelled, "label"])
     if len(classes) < 2:
         found = f"only the class {classes[0]}" if classes else "no readable film with a label"
         raise DatasetError(
             f"{catalog.name} has {found}; a classifier needs at least two classes. Give each class "
             "a folder of its own, or a label column in metadata.csv."
         )
-    return films
+    films = readable.assign(picture=twins.find_twins(catalog).alike)[labelled]
+    return films.sort_values("path")
+
+
+def _together(films: pd.DataFrame) -> np.ndarray:
+    return twins.together(films["patient_id"], films["picture"].to_numpy())
 
 
 def _left_out(frame: pd.DataFrame, films: pd.DataFrame) -> list[str]:
@@ -185,7 +197,7 @@ def _without_leaks(
     A published test is worth more than a few training films of its patients; but a division that
     runs through most of a class is no division, and is cut anew.
     """
-    together = pd.Series(groups(films), index=films.index)
+    together = pd.Series(_together(films), index=films.index)
     leaking = pd.Series(False, index=films.index)
     for number, part in enumerate(kept):
         before_it = ~films["split"].isin(kept[number:])  # val gives way to test, training to both
@@ -217,7 +229,7 @@ def _cut_rest(
     if parts == ["train"]:
         return films, []
     pool = films[films["split"] == "train"]
-    together = groups(films)[films["split"] == "train"]
+    together = _together(films)[films["split"] == "train"]
     wanted = _join([_NAMES[part] for part in parts])
     _require_patients(pool["label"], together, len(parts), f"one for each of {wanted}")
 
@@ -236,8 +248,8 @@ def _require_patients(labels: pd.Series, together: np.ndarray, least: int, purpo
         raise DatasetError(
             f"The class {label} has films of only {number} independent "
             f"patient{'s' * (number != 1)}, but {least} are needed, {purpose}. (A film of an "
-            "unknown patient counts as a patient; identical films count once.) Add films of other "
-            "patients, or leave the class out."
+            "unknown patient counts as a patient; films that show one picture count once.) Add "
+            "films of other patients, or leave the class out."
         )
 
 
@@ -258,8 +270,7 @@ def _what_was_cut(pool: pd.DataFrame, parts: Sequence[str], shares: Sequence[flo
             "Films of unknown patients count as one patient each, so films of one person may "
             "stand on two sides and figures may be too good."
         )
-    twins = np.bincount(_linked(pool, [pool["md5"], _looks(pool)]))
-    sets = int((twins > 1).sum())
+    sets = int((pool["picture"].value_counts() > 1).sum())
     if sets:
         notes.append(
             f"{sets:,} {'sets' if sets > 1 else 'set'} of identical or near-identical films "
@@ -268,11 +279,11 @@ def _what_was_cut(pool: pd.DataFrame, parts: Sequence[str], shares: Sequence[flo
     return notes
 
 
-def _shared(table: pd.DataFrame) -> list[str]:
+def _shared(films: pd.DataFrame) -> list[str]:
     """Warn of patients and twins that a kept published part has in common with another part."""
     counts = {
-        "patient": len(on_several_sides(table, "patient_id")),
-        "film": len(on_several_sides(table, "md5")),
+        "patient": len(on_several_sides(films, "patient_id")),
+        "film": len(on_several_sides(films, "picture")),
     }
     found = [f"{n:,} {word}{'s' * (n > 1)}" for word, n in counts.items() if n]
     if not found:
@@ -281,33 +292,6 @@ def _shared(table: pd.DataFrame) -> list[str]:
         f"{_join(found)} of the published parts stand on more than one side: figures will look "
         "better than they are. Set data.split to 'recut' to cut all parts by patient."
     ]
-
-
-# ---- groups ----
-
-
-def _linked(films: pd.DataFrame, marks: Sequence[pd.Series]) -> np.ndarray:
-    """Number the films 0, 1, ... so that films that share a mark ("" is none) share a number."""
-    ends, offset = [], len(films)
-    for mark in marks:
-        codes, values = pd.factorize(mark.where(mark != ""))
-        marked = np.flatnonzero(codes >= 0)
-        ends.append(np.stack([marked, offset + codes[marked]]))
-        offset += len(values)
-    rows, columns = np.concatenate(ends, axis=1)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(offset, offset))
-    return connected_components(graph, directed=False)[1][: len(films)]
-
-
-def _looks(films: pd.DataFrame) -> pd.Series:
-    """Return a mark that films share which look the same: equal hash and exposure; "" for none."""
-    by_look = films.sort_values(["phash", "mean", "std"])
-    apart = (by_look["phash"] != by_look["phash"].shift()) | (
-        by_look[["mean", "std"]].diff().abs() > _SAME_EXPOSURE
-    ).any(axis=1)
-    copies = films.groupby("phash")["md5"].transform("nunique")
-    telling = (films["phash"] != "") & (films["std"] >= _BLANK) & (copies <= _MOST_COPIES)
-    return apart.cumsum().astype("str").reindex(films.index).where(telling, "")
 
 
 # ---- words ----

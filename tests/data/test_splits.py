@@ -1,5 +1,7 @@
 """Films are divided by patient and twin, near the target, and the same way each time."""
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxr_core import workspace
 from cxr_core.config import DataConfig
-from cxr_core.data import splits
+from cxr_core.data import catalog as catalogs
+from cxr_core.data import likeness, splits, twins
 from cxr_core.data.allotment import allot
-from cxr_core.data.catalog import Catalog, scan
+from cxr_core.data.catalog import Catalog, Looks, scan
 from cxr_core.errors import DatasetError
 
 RECUT = DataConfig(split="recut")
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
+VERSIONS = list(likeness.VIEWS)  # the first is the film as it is
+
+
 def catalog(rows: Sequence[dict[str, object]]) -> Catalog:
-    """A catalog of films that were never on a disk; what a row leaves out is plausible."""
+    """A catalog of films that were never on a disk; what a row leaves out is plausible.
+
+    ``picture`` names what a film shows, ``version`` how (one of VERSIONS).
+    """
     frame = pd.DataFrame(
         [
             {
@@ -30,16 +40,42 @@ def catalog(rows: Sequence[dict[str, object]]) -> Catalog:
                 "split": "",
                 "patient_id": "",
                 "md5": f"md5-{number}",
-                "phash": f"{number:016x}",
-                "mean": 120.0,
-                "std": 50.0,
                 "readable": True,
+                "picture": f"picture-{number}",
+                "version": "",
             }
             | row
             for number, row in enumerate(rows)
         ]
     )
-    return Catalog(Path("/films"), "films", "a folder a class", "", False, frame)
+    return Catalog(NOWHERE, "films", "a folder a class", "", False, frame)
+
+
+NOWHERE = Path("/films")
+
+
+@pytest.fixture(autouse=True)
+def _drawn_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw what the films of :func:`catalog` look like: noise, a different one each picture."""
+    scanned = catalogs.looks
+
+    def looks(films: Catalog) -> Looks:
+        if films.root != NOWHERE:
+            return scanned(films)
+        shown = films.frame[films.frame["readable"]]
+        drawn = [draw(p, v) for p, v in zip(shown["picture"], shown["version"], strict=True)]
+        pixels = (shown["picture"] + shown["version"]).to_numpy(dtype=str)
+        return Looks(pixels, np.stack(drawn) if drawn else np.empty((0, 32, 32), np.uint8))
+
+    monkeypatch.setattr(catalogs, "looks", looks)
+
+
+@functools.cache
+def draw(picture: str, version: str) -> np.ndarray:
+    """A film of 32 x 32 px in one of VERSIONS, at an exposure of its own."""
+    noise = np.random.default_rng(list(picture.encode())).integers(30, 200, (1, 32, 32))
+    turned = likeness.VIEWS[version](noise.astype(np.int64))[0]
+    return (turned + (255 if version == "inverted" else VERSIONS.index(version))).astype(np.uint8)
 
 
 def plain(normal: int, pneumonia: int, **values: object) -> list[dict[str, object]]:
@@ -77,17 +113,31 @@ def tables(draw: st.DrawFn, mixed: bool = False) -> Catalog:
     for _ in range(draw(st.integers(0, 5))):  # twins, within a class or (mixed) across
         first, second = (draw(st.integers(0, len(rows) - 1)) for _ in range(2))
         if mixed or rows[first]["label"] == rows[second]["label"]:
-            mark = draw(st.sampled_from(["md5", "phash"]))
-            rows[first][mark] = rows[second][mark] = (
+            rows[first]["picture"] = rows[second]["picture"] = (
                 f"twin-{draw(st.integers(0, 2))}-{rows[first]['label']}"
             )
+            rows[first]["version"] = ""
+            rows[second]["version"] = draw(st.sampled_from(VERSIONS))
     for row in draw(st.lists(st.sampled_from(rows), max_size=5)):
         row["patient_id"] = ""
     return catalog(rows)
 
 
-def counts_of(films: pd.DataFrame) -> pd.DataFrame:
-    return pd.crosstab(splits.groups(films), films["label"])
+def counts_of(films: Catalog) -> pd.DataFrame:
+    return pd.crosstab(splits.groups(films), films.frame["label"])
+
+
+def assert_nothing_is_cut(films: Catalog, side: pd.Series) -> None:
+    """No patient, no picture in any of its versions, and no chain of these is on two sides."""
+    frame = films.frame
+    known = frame["patient_id"] != ""
+    assert side[known].groupby(frame.loc[known, "patient_id"]).nunique().max() in (1, np.nan)
+    original = side[frame["version"] == ""].groupby(frame["picture"]).agg(set)
+    versions = side[frame["version"] != ""]
+    for row, part in versions.items():
+        assert original.get(frame.loc[row, "picture"], {part}) == {part}
+    assert side.groupby(twins.find_twins(films).alike).nunique().max() == 1
+    assert side.groupby(splits.groups(films)).nunique().max() == 1
 
 
 @settings(max_examples=80, deadline=None)
@@ -100,7 +150,7 @@ def counts_of(films: pd.DataFrame) -> pd.DataFrame:
 def test_any_set_is_cut_between_groups_near_the_target_with_every_class_everywhere(
     films: Catalog, val: float, test: float, seed: int
 ) -> None:
-    counts = counts_of(films.frame)
+    counts = counts_of(films)
     groups_of = (counts > 0).sum()
     data = DataConfig(split="recut", val_fraction=val, test_fraction=test)
     if (groups_of < 3).any():  # twins can merge patients
@@ -109,10 +159,9 @@ def test_any_set_is_cut_between_groups_near_the_target_with_every_class_everywhe
         return
 
     table = splits.cut(films, data, seed).table
-    group = splits.groups(films.frame)
-    assert table["split"].groupby(group).nunique().max() == 1
+    group = splits.groups(films)
+    assert_nothing_is_cut(films, table["split"])
     assert not splits.on_several_sides(table, "patient_id")
-    assert not splits.on_several_sides(table, "md5")
 
     held = pd.crosstab(table["split"], table["label"])
     assert set(held.index) == set(splits.PARTS)
@@ -136,8 +185,8 @@ def test_patients_with_films_of_several_classes_are_never_cut_either(
     except DatasetError as error:
         assert "independent patient" in str(error) or "at least two classes" in str(error)
         return
-    assert table["split"].groupby(splits.groups(films.frame)).nunique().max() == 1
-    counts = counts_of(films.frame)
+    assert_nothing_is_cut(films, table["split"])
+    counts = counts_of(films)
     held = pd.crosstab(table["split"], table["label"])
     for part, share in SHARES.items():
         assert ((held.loc[part] - share * counts.sum()).abs() <= 2 * counts.max()).all()
@@ -168,7 +217,7 @@ def test_every_class_is_on_every_side_wherever_a_division_can_have_that(
 def test_the_cut_depends_on_the_seed_and_not_on_the_order_of_rows(
     films: Catalog, random: "np.random.RandomState", seed: int
 ) -> None:
-    if ((counts_of(films.frame) > 0).sum() < 3).any():
+    if ((counts_of(films) > 0).sum() < 3).any():
         return
     order = list(range(len(films.frame)))
     random.shuffle(order)
@@ -182,20 +231,20 @@ def test_the_cut_depends_on_the_seed_and_not_on_the_order_of_rows(
     )
     first, second = (splits.cut(c, RECUT, seed).table for c in (films, shuffled))
     pd.testing.assert_frame_equal(first, second)
-    one, other = (splits.folds(c.frame, 3, seed) for c in (films, shuffled))
+    one, other = (splits.folds(c, 3, seed) for c in (films, shuffled))
     assert list(other) == list(one.iloc[order])
 
 
 @settings(max_examples=40, deadline=None)
 @given(tables(), st.integers(2, 3), st.integers(0, 3))
 def test_folds_cut_no_group_and_hold_every_class(films: Catalog, k: int, seed: int) -> None:
-    counts = counts_of(films.frame)
+    counts = counts_of(films)
     if ((counts > 0).sum() < k).any():
         with pytest.raises(DatasetError, match="one for each of"):
-            splits.folds(films.frame, k, seed)
+            splits.folds(films, k, seed)
         return
-    fold = splits.folds(films.frame, k, seed)
-    assert fold.groupby(splits.groups(films.frame)).nunique().max() == 1
+    fold = splits.folds(films, k, seed)
+    assert_nothing_is_cut(films, fold)
     held = pd.crosstab(fold, films.frame["label"])
     assert list(held.index) == list(range(k))
     assert (held > 0).all(axis=None)
@@ -230,30 +279,62 @@ def test_patients_who_share_a_film_stay_together() -> None:
     rows = plain(20, 20)
     for number, patient in [(0, "p1"), (1, "p1"), (2, "p2"), (3, "p2")]:
         rows[number]["patient_id"] = patient
-    rows[1]["md5"] = rows[2]["md5"] = "the same film"
+    rows[1]["picture"] = rows[2]["picture"] = "the same film"
     for seed in range(10):
         assert together(splits.cut(catalog(rows), RECUT, seed), *(f"{n:05d}.png" for n in range(4)))
 
 
-def test_films_that_look_the_same_at_the_same_exposure_stay_together() -> None:
+@pytest.mark.parametrize("version", VERSIONS, ids=[name or "brighter" for name in VERSIONS])
+def test_a_film_and_any_version_of_it_stay_together(version: str) -> None:
     rows = plain(20, 20)
-    rows[0] |= {"phash": "f" * 16, "mean": 100.0}
-    rows[1] |= {"phash": "f" * 16, "mean": 101.0}
-    rows[2] |= {"phash": "f" * 16, "mean": 150.0}
-    group = splits.groups(catalog(rows).frame)
-    assert group[0] == group[1] != group[2]
-    found = splits.cut(catalog(rows), RECUT, 0)
+    rows[0] |= {"picture": "one"}
+    rows[25] |= {"picture": "one", "version": version}
+    group = splits.groups(catalog(rows))
+    assert group[0] == group[25]
+    assert group.nunique() == 39
+    for seed in range(10):
+        found = splits.cut(catalog(rows), RECUT, seed)
+        assert together(found, "00000.png", "00025.png")
     assert "1 set of identical or near-identical films was kept together." in found.notes
 
 
-def test_a_hash_that_half_of_the_set_shares_is_no_evidence() -> None:
-    frame = catalog(plain(30, 30, phash="0" * 16)).frame
-    assert len(set(splits.groups(frame))) == 60
+def test_twins_are_found_once_and_known_again_without_an_excluded_film(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = plain(20, 20)
+    for number, version in enumerate(["", "mirrored", "inverted"]):
+        rows[number] |= {"picture": "one", "version": version}
+    films = catalog(rows)
+    found = twins.find_twins(films)
+    monkeypatch.setattr(likeness, "pairs", None)  # not asked again
+    pd.testing.assert_frame_equal(twins.find_twins(films).near, found.near)
+    left = dataclasses.replace(films, frame=films.frame.drop(index=[1, 30]).reset_index(drop=True))
+    assert [len(group) for group in twins.members(twins.find_twins(left).alike)] == [2]
 
 
-def test_blank_films_that_only_look_alike_are_not_linked() -> None:
-    frame = catalog(plain(2, 2, phash="0" * 16, std=0.0)).frame
-    assert len(set(splits.groups(frame))) == 4
+def test_twins_are_looked_for_anew_once_there_are_other_films() -> None:
+    rows = plain(20, 20)
+    assert not len(twins.find_twins(catalog(rows)).near)
+    rows[3] |= {"picture": "picture-8", "version": "rotated by 90°"}
+    near = twins.find_twins(catalog(rows)).near
+    assert near[["first", "second", "view"]].to_numpy().tolist() == [[3, 8, "rotated by 90°"]]
+
+
+def test_a_damaged_list_of_twins_is_made_anew() -> None:
+    rows = plain(5, 5)
+    rows[0] |= {"picture": "one"}
+    rows[1] |= {"picture": "one", "version": "mirrored"}
+    twins.find_twins(catalog(rows))
+    (file,) = workspace.catalog_folder().glob("*twins*")
+    file.write_bytes(file.read_bytes()[:100])
+    assert len(twins.find_twins(catalog(rows)).near) == 1
+
+
+def test_blank_films_that_only_look_alike_are_not_linked(monkeypatch: pytest.MonkeyPatch) -> None:
+    films = catalog(plain(2, 2))
+    blank = Looks(np.array(list("abcd")), np.full((4, 32, 32), 90, np.uint8))
+    monkeypatch.setattr(catalogs, "looks", lambda films: blank)
+    assert splits.groups(films).nunique() == 4
 
 
 # ---- published parts ----
@@ -321,7 +402,8 @@ def published_with_leaks() -> list[dict[str, object]]:
         *plain(30, 30, split="test"),
     ]
     rows[0]["patient_id"] = rows[150]["patient_id"] = "in training and validation"
-    rows[1]["md5"] = rows[200]["md5"] = "twin in training and test"
+    rows[1]["picture"] = rows[200]["picture"] = "twin in training and test"
+    rows[1]["version"] = "mirrored"
     rows[151]["patient_id"] = rows[201]["patient_id"] = "in validation and test"
     return rows
 
@@ -329,8 +411,8 @@ def published_with_leaks() -> list[dict[str, object]]:
 def test_films_that_share_a_patient_or_a_twin_with_a_kept_part_are_left_out() -> None:
     table = splits.cut(catalog(published_with_leaks()), DataConfig(), 0).table
     assert sides(table) == {"train": 118, "val": 59, "test": 60}
-    for column in ("patient_id", "md5"):
-        assert splits.on_several_sides(table, column) == []
+    assert splits.on_several_sides(table, "patient_id") == []
+    assert "00001.png" not in set(table["path"])
 
 
 def test_what_was_left_out_is_said() -> None:

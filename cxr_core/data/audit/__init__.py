@@ -17,6 +17,7 @@ from cxr_core.data.audit.findings import SEVERITIES, Finding, Severity, checks
 from cxr_core.data.audit.subject import Subject
 from cxr_core.data.catalog import Catalog
 from cxr_core.data.splits import Split
+from cxr_core.data.twins import members
 
 __all__ = ["SEVERITIES", "Audit", "Finding", "Severity", "audit"]
 
@@ -85,7 +86,7 @@ def _summary(subject: Subject) -> dict[str, Any]:
             for part, row in counts.iterrows()
         },
         "duplicates": {
-            "groups": len(twins.members(subject.twins)),
+            "groups": len(members(subject.twins.exact)),
             "cross_label": twins.across_labels(subject),
             "cross_split": twins.across_splits(subject),
         },

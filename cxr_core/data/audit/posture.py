@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr_core.data.audit.likeness import unit
+from cxr_core.data.likeness import unit
 
 AS_IT_IS = "as it is"
 _SIDE = 16  # px; turning and cutting show at any size

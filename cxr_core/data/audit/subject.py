@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from cxr_core.data import catalog as catalogs
-from cxr_core.data.audit import likeness, posture, shortcut_probe
+from cxr_core.data.audit import posture, shortcut_probe
 from cxr_core.data.catalog import Catalog
 from cxr_core.data.splits import Split
+from cxr_core.data.twins import Twins, find_twins, together
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,30 +38,14 @@ class Subject:
         return cls(catalog, films, catalogs.looks(catalog), predictions)
 
     @cached_property
-    def twins(self) -> np.ndarray:
-        """The group of each film: films of equal pixels share one."""
-        return likeness.groups(len(self.films), likeness.chain(self.looks.pixels))
-
-    @cached_property
-    def near(self) -> pd.DataFrame:
-        """The pairs of films that are one picture without being equal; see likeness.pairs."""
-        _, kept = np.unique(self.twins, return_index=True)
-        found = likeness.pairs(self.looks.thumbnails[kept])
-        return found.assign(first=kept[found["first"]], second=kept[found["second"]])
-
-    @cached_property
-    def alike(self) -> np.ndarray:
-        """The group of each film: exact and near twins share one."""
-        near = self.near[["first", "second"]].to_numpy()
-        return likeness.groups(len(self.films), likeness.chain(self.twins), near)
+    def twins(self) -> Twins:
+        """Which films are one picture, by the rule that divisions follow too."""
+        return find_twins(self.catalog, self.looks)
 
     @cached_property
     def together(self) -> np.ndarray:
         """The group of each film: films of one patient, and twins, share one."""
-        known = np.flatnonzero(self.films["patient_id"] != "")
-        patients = pd.factorize(self.films["patient_id"].iloc[known])[0]
-        of_patients = known[likeness.chain(patients)]
-        return likeness.groups(len(self.films), likeness.chain(self.alike), of_patients)
+        return together(self.films["patient_id"], self.twins.alike)
 
     @cached_property
     def postures(self) -> posture.Postures:

@@ -7,12 +7,13 @@ import pandas as pd
 
 from cxr_core.data.audit.findings import Finding, check, films, listed
 from cxr_core.data.audit.subject import Subject
+from cxr_core.data.twins import members
 
 
 @check("Looking for films that are there twice")
 def exact_twins(subject: Subject) -> Iterator[Finding]:
     """Find films of equal pixels, however they were named or stored."""
-    found = members(subject.twins)
+    found = members(subject.twins.exact)
     if found:
         paths = _paths(subject, found)
         yield Finding(
@@ -35,7 +36,7 @@ def near_twins(subject: Subject) -> Iterator[Finding]:
     found = near_groups(subject)
     if found:
         paths = _paths(subject, found)
-        views = sorted(set(subject.near["view"]) - {""})
+        views = sorted(set(subject.twins.near["view"]) - {""})
         yield Finding(
             kind="near_twins",
             title="Films that are nearly the same",
@@ -54,11 +55,11 @@ def near_twins(subject: Subject) -> Iterator[Finding]:
 @check("Looking for twins under different labels")
 def twins_across_labels(subject: Subject) -> Iterator[Finding]:
     """Find one picture, exact or near, under two labels: one of them is wrong."""
-    found = [g for g in members(subject.alike) if len(_labels(subject, g)) > 1]
+    found = [g for g in members(subject.twins.alike) if len(_labels(subject, g)) > 1]
     if found:
         paths = _paths(subject, found)
         combinations = pd.Series([" / ".join(_labels(subject, g)) for g in found]).value_counts()
-        exact = sum(len(_labels(subject, g)) > 1 for g in members(subject.twins))
+        exact = sum(len(_labels(subject, g)) > 1 for g in members(subject.twins.exact))
         told = [f"{number:,} as {labels}" for labels, number in combinations.items()]
         yield Finding(
             kind="twins_across_labels",
@@ -81,7 +82,7 @@ def twins_across_labels(subject: Subject) -> Iterator[Finding]:
 @check("Looking for twins across parts")
 def twins_across_splits(subject: Subject) -> Iterator[Finding]:
     """Find one picture, exact or near, in two of train, val and test."""
-    found = [g for g in members(subject.alike) if len(_parts(subject, g)) > 1]
+    found = [g for g in members(subject.twins.alike) if len(_parts(subject, g)) > 1]
     if found:
         paths = _paths(subject, found)
         yield Finding(
@@ -98,27 +99,19 @@ def twins_across_splits(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def members(groups: np.ndarray) -> list[np.ndarray]:
-    """Return the rows of every group of two or more films."""
-    several = np.flatnonzero(np.bincount(groups)[groups] > 1)
-    order = several[np.argsort(groups[several], kind="stable")]
-    runs = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    return [run for run in runs if len(run)]
-
-
 def near_groups(subject: Subject) -> list[np.ndarray]:
     """Return the groups of twins that are not all equal to the pixel."""
-    return [g for g in members(subject.alike) if len(np.unique(subject.twins[g])) > 1]
+    return [g for g in members(subject.twins.alike) if len(np.unique(subject.twins.exact[g])) > 1]
 
 
 def across_labels(subject: Subject) -> int:
     """Return how many groups of exact twins stand under several labels."""
-    return sum(len(_labels(subject, g)) > 1 for g in members(subject.twins))
+    return sum(len(_labels(subject, g)) > 1 for g in members(subject.twins.exact))
 
 
 def across_splits(subject: Subject) -> int:
     """Return how many groups of exact twins stand in several parts."""
-    return sum(len(_parts(subject, g)) > 1 for g in members(subject.twins))
+    return sum(len(_parts(subject, g)) > 1 for g in members(subject.twins.exact))
 
 
 def _labels(subject: Subject, group: np.ndarray) -> list[str]:
@@ -138,7 +131,7 @@ def _grouped(subject: Subject, found: list[np.ndarray]) -> list[list[str]]:
 
 
 def _pairs(subject: Subject) -> list[dict[Hashable, object]]:
-    near, paths = subject.near, subject.films["path"].to_numpy(dtype=object)
+    near, paths = subject.twins.near, subject.films["path"].to_numpy(dtype=object)
     table = pd.DataFrame(
         {
             "first": paths[near["first"]],
