@@ -96,6 +96,11 @@ class Catalog:
         return self._digest(self.frame["readable"], ["path", "md5", "label"])
 
     @cached_property
+    def patient_fingerprint(self) -> str:
+        """As ``fingerprint``, and it changes too when a film's patient does."""
+        return self._digest(self.frame["readable"], ["path", "md5", "label", "patient_id"])
+
+    @cached_property
     def identity(self) -> str:
         """16 hex digits that change with any film, and with its label, part or patient."""
         every = pd.Series(True, index=self.frame.index)

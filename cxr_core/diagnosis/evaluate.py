@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from cxr_core.data import exclusions
 from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import DatasetError
@@ -27,13 +28,17 @@ KNOWN_SHARE = 0.5
 class Selection:
     """The films to evaluate on."""
 
-    table: pd.DataFrame  # rows of the catalog
+    table: pd.DataFrame  # rows of the catalog; patients as the model's own division names them
     origin: str  # why these, in a sentence
     seen: int  # films among them that the model was trained or tuned on
+    excluded: int  # films among them on the data set's list of excluded films
 
 
 def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selection:
     """Choose the films of a data set to evaluate a model on.
+
+    The list of excluded films changes nothing here: it belongs to this machine, and a test that it
+    could shorten unseen would be worth little. How many films are on it is counted.
 
     Args:
         catalog: the data set.
@@ -43,10 +48,11 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
             the data set's published test part.
 
     Raises:
-        DatasetError: there are no such films.
+        DatasetError: there are no such films, or the list of excluded films is damaged.
     """
     frame = catalog.frame
     films = frame[frame["readable"] & frame["label"].ne("")]
+    excluded = exclusions.is_excluded(catalog)
     if splits is None:
         splits = pd.DataFrame({"md5": [], "split": []}, dtype=str)
     own_test = set(splits.loc[splits["split"] == "test", "md5"])
@@ -66,7 +72,23 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
             "its films are test films of the model's run. To take every labelled film, ask for "
             "--split all."
         )
-    return Selection(chosen, origin, seen=int(chosen["md5"].isin(learned_from).sum()))
+    return Selection(
+        _with_known_patients(chosen, splits) if known >= KNOWN_SHARE else chosen,
+        origin,
+        seen=int(chosen["md5"].isin(learned_from).sum()),
+        excluded=int(excluded[chosen.index].sum()),
+    )
+
+
+def _with_known_patients(films: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Return films with the patients that the model's run knew, which may be by a rule of its own.
+
+    The intervals of a test are drawn by patient, and must be those of the run.
+    """
+    if "patient_id" not in splits:
+        return films
+    known = splits[splits["patient_id"] != ""].drop_duplicates("md5").set_index("md5")["patient_id"]
+    return films.assign(patient_id=films["md5"].map(known).fillna(films["patient_id"]).astype(str))
 
 
 def evaluate(
@@ -88,7 +110,8 @@ def evaluate(
 
     Returns:
         The summary of `metrics.summarise`, with ``films`` (which they are, in a sentence),
-        ``seen_in_training`` (how many of them the model learned from), ``model``, ``data`` and
+        ``seen_in_training`` (how many of them the model learned from), ``excluded`` (how many are
+        on the data set's list of excluded films; they count all the same), ``model``, ``data`` and
         ``synthetic``.
 
     Raises:
@@ -129,6 +152,7 @@ def evaluate(
         **summary,
         "films": chosen.origin,
         "seen_in_training": chosen.seen,
+        "excluded": chosen.excluded,
         "model": info.name,
         "data": catalog.name,
         "synthetic": catalog.synthetic,

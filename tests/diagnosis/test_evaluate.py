@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from cxr_core import images
-from cxr_core.data import catalog
+from cxr_core.data import catalog, exclusions
 from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis import evaluate
 from cxr_core.diagnosis.predictor import Predictor
@@ -68,6 +68,23 @@ def test_a_byte_identical_copy_of_a_training_film_is_no_test_film() -> None:
     assert list(chosen.table["md5"]) == ["e", "f"]
 
 
+def test_excluded_films_are_counted_and_tested_all_the_same() -> None:
+    films = _films("abcdef", ["test"] * 6)
+    exclusions.exclude(films, ["1.png", "4.png"], "blurred")
+    for part, splits in (("all", None), ("test", None), ("test", _own("abcd", "ef"))):
+        chosen = evaluate.select(films, splits, part)
+        assert chosen.excluded == chosen.table["path"].isin(["1.png", "4.png"]).sum() > 0
+    assert len(evaluate.select(films, None, "all").table) == 6
+
+
+def test_patients_are_those_the_models_run_knew() -> None:
+    films = _films("abcdef")
+    own = _own("abc", "def").assign(patient_id=["1", "1", "1", "2", "2", ""])
+    assert list(evaluate.select(films, own, "test").table["patient_id"]) == ["2", "2", ""]
+    few = own[own["md5"] == "d"]  # a copy in a foreign set is nobody's patient there
+    assert list(evaluate.select(films, few, "all").table["patient_id"]) == [""] * 6
+
+
 def test_a_folder_without_test_films_says_what_to_do() -> None:
     with pytest.raises(DatasetError, match="--split all"):
         evaluate.select(_films("abcdef"), None, "test")
@@ -95,7 +112,7 @@ def test_the_summary_is_that_of_the_films_one_by_one(
     assert summary["accuracy"] == pytest.approx(np.mean(np.array(decided) == test["label"]))
     assert np.sum(summary["confusion"]) == len(test)
     assert summary["synthetic"] is True
-    assert summary["seen_in_training"] == 0
+    assert summary["seen_in_training"] == summary["excluded"] == 0
     assert set(summary["per_class"]) == set(tiny.THREE)
     assert len(summary["ci95"]["auc"]) == 2
 

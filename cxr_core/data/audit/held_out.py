@@ -39,6 +39,21 @@ def sides(fold: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
 
 
+def require_groups(labels: pd.Series, groups: np.ndarray) -> None:
+    """Check that :func:`predict` can be asked, before features are computed for minutes.
+
+    Raises:
+        DatasetError: there are not two classes with two groups of films each.
+    """
+    classes = order_classes(labels)
+    few = [name for name in classes if len(np.unique(groups[labels == name])) < 2]
+    if few or len(classes) < 2:
+        raise DatasetError(
+            "Labels can be checked only where there are two classes, each with films of at least "
+            f"two patients; {few[0] if few else 'one class'} has fewer."
+        )
+
+
 def predict(
     features: np.ndarray, labels: pd.Series, groups: np.ndarray, seed: int = 0
 ) -> pd.DataFrame:
@@ -59,13 +74,8 @@ def predict(
     Raises:
         DatasetError: a class has fewer than two groups of films.
     """
+    require_groups(labels, groups)
     classes = order_classes(labels)
-    few = [name for name in classes if len(np.unique(groups[labels == name])) < 2]
-    if few or len(classes) < 2:
-        raise DatasetError(
-            "Labels can be checked only where there are two classes, each with films of at least "
-            f"two patients; {few[0] if few else 'one class'} has fewer."
-        )
     from sklearn.metrics import log_loss
 
     truth = labels.map({name: k for k, name in enumerate(classes)}).to_numpy(np.int64)
