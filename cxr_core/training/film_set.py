@@ -1,5 +1,6 @@
 """The films of a run: scanned, divided, decoded, and recorded with the run."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from cxr_core.config import RunConfig
 from cxr_core.data import batches, exclusions, sources, splits
 from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis import bundle
+from cxr_core.errors import TrainingError
 from cxr_core.training import losses
 from cxr_core.training.tracking import TAG_DATA, TAG_SYNTHETIC
 from cxr_core.training.writer import RunWriter
@@ -66,15 +68,25 @@ def read_films(config: RunConfig, run: RunWriter, sizes: Iterable[int]) -> FilmS
 
     Raises:
         DatasetError: there is no usable data set.
+        TrainingError: the run was resumed, and its films are not what they were.
     """
 
     def tell(step: str, done: int, total: int) -> None:
         run.phase(step[0].lower() + step[1:])
         run.progress(done, total)
 
-    opened = sources.open_catalog(config.data.root, progress=tell)
+    opened = sources.open_catalog(
+        config.data.root, patient_pattern=config.data.patient_pattern, progress=tell
+    )
     catalog, left_out = exclusions.without(opened)
     split = splits.cut(catalog, config.data, config.seed)
+    fingerprint = _fingerprint(split.table)
+    if run.recorded.get("split_fingerprint", fingerprint) != fingerprint:
+        raise TrainingError(
+            f"The films in {config.data.root}, their division or the list of excluded films have "
+            "changed since the run began, so it cannot go on as the same run. Repeat it as a new "
+            "one, or put the films back as they were."
+        )
     run.note(*split.notes)
     if left_out:
         run.note(f"Films left out because somebody excluded them: {len(left_out):,}.")
@@ -120,9 +132,16 @@ def read_films(config: RunConfig, run: RunWriter, sizes: Iterable[int]) -> FilmS
             "test_films": len(found.test.table),
             "excluded_films": len(left_out),
             "data_fingerprint": catalog.fingerprint,
+            "split_fingerprint": fingerprint,
         }
     )
     return found
+
+
+def _fingerprint(split: pd.DataFrame) -> str:
+    """Return what two divisions share only if the same films stand on the same sides."""
+    columns = split[["path", "label", "split", "md5"]].sort_values("path")
+    return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def _provenance(catalog: Catalog, split: pd.DataFrame, classes: tuple[str, ...]) -> bundle.DataInfo:

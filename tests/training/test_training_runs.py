@@ -34,6 +34,7 @@ from cxr_core.training.writer import RunWriter
 
 pytestmark = pytest.mark.slow
 
+EPOCHS = 6
 EPOCH_METRICS = [
     "train_loss",
     "train_accuracy",
@@ -55,7 +56,7 @@ def tiny_config(root: Path, **changes: object) -> RunConfig:
             "data.root": str(root),
             "image.size": 32,
             "optimise.batch_size": 16,
-            "optimise.epochs": 2,
+            "optimise.epochs": EPOCHS,
             "augment.rotation": 5.0,
             "augment.noise": 2.0,
             **changes,
@@ -75,11 +76,16 @@ class Scene:
     root: Path
     store: RunStore
     stopped: RunRecord  # asked to stop early in its third epoch or later
-    first: RunRecord  # two epochs
-    second: RunRecord  # the same again
+    first: RunRecord  # left alone
+    second: RunRecord  # the same again, but killed in the middle and resumed
     cancelled: RunRecord
     killed: RunRecord
     waiting: tuple[Status, ...]  # how the others stood while the first one trained
+
+
+def kill(run_id: str, store: RunStore) -> None:
+    os.kill(int(store.get(run_id).tags[TAG_WORKER].split()[1]), signal.SIGKILL)
+    assert jobs.wait(run_id, store).status is Status.FAILED
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +111,17 @@ def scene(tmp_path_factory, phantoms, empty_store, until) -> Iterator[Scene]:
         in_epoch(ids[0], 3)
         waiting = tuple(store.get(run_id).status for run_id in ids[1:])
         jobs.stop_early(ids[0], store)
-        for run_id in ids[:3]:
+        for run_id in ids[:2]:
             jobs.wait(run_id, store)
+        in_epoch(ids[2], 2)
+        kill(ids[2], store)
+        jobs.resume(ids[2], store=store)
         in_epoch(ids[3], 1)
         jobs.cancel(ids[3], store)
         jobs.wait(ids[3], store)
         in_epoch(ids[4], 1)
-        os.kill(int(store.get(ids[4]).tags[TAG_WORKER].split()[1]), signal.SIGKILL)
-        jobs.wait(ids[4], store)
+        kill(ids[4], store)
+        jobs.wait(ids[2], store)
         ended = {record.run_id: record for record in jobs.runs(store)}
         yield Scene(home, phantoms, store, *[ended[run_id] for run_id in ids], waiting)
 
@@ -130,7 +139,7 @@ def test_runs_asked_for_at_once_run_one_after_the_other(scene):
     assert scene.waiting == (Status.QUEUED,) * 4
     spans = [
         scene.store.curves(run.run_id, EPOCH_METRICS)["time"].agg(["min", "max"])
-        for run in (scene.stopped, scene.first, scene.second, scene.cancelled, scene.killed)
+        for run in (scene.stopped, scene.first, scene.cancelled, scene.killed)
     ]
     for before, after in itertools.pairwise(spans):
         assert before["max"] < after["min"]
@@ -207,7 +216,8 @@ def weights(scene: Scene, run: RunRecord) -> list[np.ndarray]:
 def test_every_epoch_has_a_point_of_every_metric(scene):
     table = scene.store.curves(scene.first.run_id, EPOCH_METRICS)
     for metric in EPOCH_METRICS:
-        assert list(table.loc[table["metric"] == metric, "step"]) == [1, 2], metric
+        steps = list(table.loc[table["metric"] == metric, "step"])
+        assert steps == list(range(1, EPOCHS + 1)), metric
     values = table.set_index("metric")["value"]
     assert values["val_accuracy"].between(0, 1).all()
     assert values["val_auroc"].between(0, 1).all()
@@ -217,7 +227,7 @@ def test_every_epoch_has_a_point_of_every_metric(scene):
 def test_batch_points_end_at_the_last_step(scene):
     steps = int(scene.first.params["steps_per_epoch"])
     table = scene.store.curves(scene.first.run_id, ["batch_loss", "batch_accuracy"])
-    assert table["step"].max() == 2 * steps
+    assert table["step"].max() == EPOCHS * steps
     assert set(table["metric"]) == {"batch_loss", "batch_accuracy"}
 
 
@@ -234,10 +244,12 @@ def test_a_run_says_what_it_was_made_of(scene):
     assert len(run.params["data_fingerprint"]) == 16
 
 
-def test_the_same_seed_gives_the_same_weights_and_curves(scene):
+def test_killed_and_resumed_a_run_ends_with_the_weights_and_curves_of_one_left_alone(scene):
+    assert scene.second.status is Status.FINISHED, scene.second.reason
+    assert "The run was resumed after epoch" in scene.second.tags[TAG_NOTES]
     for one, other in zip(weights(scene, scene.first), weights(scene, scene.second), strict=True):
         np.testing.assert_array_equal(one, other)
-    metrics = ["train_loss", "val_loss", "val_auroc"]
+    metrics = ["train_loss", "val_loss", "val_auroc", "learning_rate"]
     first, second = (
         scene.store.curves(run.run_id, metrics).drop(columns="time")
         for run in (scene.first, scene.second)
