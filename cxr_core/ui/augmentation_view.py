@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from cxr_core import images
-from cxr_core.config import AugmentConfig, settings
-from cxr_core.data.augment import augment
+from cxr_core.config import AugmentConfig, ImageConfig, Scalar, settings
+from cxr_core.data.augment import augment, mix
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import UnreadableImageError
 from cxr_core.training import recipes
@@ -27,7 +28,7 @@ def panel(catalog: Catalog) -> None:
     start = base.flat()
     with left:
         st.subheader("How films are changed in training", anchor=False)
-        values = {}
+        values: dict[str, Scalar] = {}
         fields = [setting for setting in settings() if setting.section == "augment"]
         columns = st.columns(2)
         for place, setting in enumerate(fields):
@@ -40,6 +41,8 @@ def panel(catalog: Catalog) -> None:
             f"These are the settings of the recipe {recipe.replace('_', ' ')} on the Train page; "
             "what you change here holds there. Only training films are changed."
         )
+    for path in ("image.fit", "image.clahe"):  # asked for there alone
+        values[path] = st.session_state.get(f"train:{recipe}:{path}", start[path])
     with right:
         row = films.picked(catalog)
         if row is None:
@@ -47,39 +50,81 @@ def panel(catalog: Catalog) -> None:
             return
         st.subheader(f"{Path(row['path']).name}, as it is and nine times changed", anchor=False)
         chosen = base.with_values(values)
+        draw = st.session_state.setdefault(_DRAW, 0)
+        mixing = bool(chosen.augment.mixup or chosen.augment.cutmix)
+        other = partner(catalog.frame, row, draw) if mixing else row
         try:
-            square = _square(
-                str(catalog.root / row["path"]), str(row["modified"]), chosen.image.fit
-            )
+            square, its = (_square(catalog, film, chosen.image) for film in (row, other))
         except UnreadableImageError as error:
             notices.wrong(error)
             return
-        draw = st.session_state.setdefault(_DRAW, 0)
+        changed, shares = variants(square, its, chosen.augment, draw)
         with st.grid(5, min_column_width=110, gap="small"):
             _film(square, "As it is")
-            for number, film in enumerate(variants(square, chosen.augment, draw), start=1):
-                _film(film, f"Variant {number}")
+            for number, film in enumerate(changed, start=1):
+                share = f": {shares[number - 1]:.0%}" if mixing else ""
+                _film(film, f"Variant {number}{share}")
+        if mixing:
+            label = f" ({other['label']})" if other["label"] else ""
+            st.caption(
+                f"Blended with {Path(other['path']).name}{label}. The percentage is the share of "
+                "the film that was picked, in the picture and in the label."
+            )
         st.button("Draw nine others", icon=":material/casino:", on_click=_again)
 
 
-def variants(square: np.ndarray, chosen: AugmentConfig, seed: int) -> np.ndarray:
+def variants(
+    square: np.ndarray, other: np.ndarray, chosen: AugmentConfig, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return nine random changes of a film.
 
     Args:
         square: uint8 (side, side).
+        other: the film to blend it with where mixup or CutMix are on, uint8 (side, side).
         chosen: how far each change may go.
         seed: the same one gives the same nine.
 
     Returns:
-        uint8 (9, side, side).
+        uint8 (9, side, side), and the first film's share in each, (9,) in 0-1.
     """
-    copies = np.repeat(square[None], _VARIANTS, axis=0)
-    return np.rint(augment(copies, chosen, np.random.default_rng(seed))).astype(np.uint8)
+    changed, shares = [], []
+    for number in range(_VARIANTS):  # each a batch of two, since a batch draws how it is mixed
+        rng = np.random.default_rng([seed, number])
+        both, share, _ = mix(
+            augment(np.stack([square, other]), chosen, rng),
+            np.array([[1], [0]], np.float32),
+            np.ones(2, np.float32),
+            chosen,
+            rng,
+        )
+        changed.append(np.rint(both[0]).astype(np.uint8))
+        shares.append(share[0, 0])
+    return np.stack(changed), np.array(shares)
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _square(path: str, modified: str, fit: str) -> np.ndarray:
-    return images.to_square(images.read(Path(path)).pixels, _SIDE, fit)
+def partner(frame: pd.DataFrame, row: pd.Series, seed: int) -> pd.Series:
+    """Return a film to blend with a film: of another class, another one, or the film itself.
+
+    Args:
+        frame: a catalog's rows.
+        row: the film.
+        seed: the same one gives the same film.
+    """
+    others = frame[frame["readable"] & frame["path"].ne(row["path"])]
+    unlike = others[others["label"] != row["label"]]
+    pool = others if unlike.empty else unlike
+    return row if pool.empty else pool.iloc[np.random.default_rng(seed).integers(len(pool))]
+
+
+def _square(catalog: Catalog, film: pd.Series, image: ImageConfig) -> np.ndarray:
+    path = str(catalog.root / film["path"])
+    return _read(path, str(film["modified"]), image.fit, image.clahe)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _read(path: str, modified: str, fit: str, clahe: float) -> np.ndarray:
+    """Read a film as a square; ``modified`` only tells a changed file from the one before."""
+    return images.read_square(Path(path), size=_SIDE, fit=fit, clahe=clahe)
 
 
 def _film(pixels: np.ndarray, caption: str) -> None:

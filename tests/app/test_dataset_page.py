@@ -95,6 +95,12 @@ def test_the_augmentation_tab_shows_a_film_and_nine_variants(open_page: Open) ->
     app = open_page("dataset", dataset_tab="Augmentation")
     assert not app.exception
     assert "Variant 9" in texts(app)
+    assert "Blended with" not in texts(app)
+    next(number for number in app.number_input if number.label.startswith("Mixup")).set_value(1)
+    app.run()
+    assert not app.exception
+    assert "Variant 9: " in texts(app)
+    assert "Blended with" in texts(app)
 
 
 def test_a_large_set_is_audited_on_request(
@@ -260,10 +266,26 @@ def test_variants_follow_the_settings_and_the_seed() -> None:
     square = cv2.GaussianBlur(
         np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), (9, 9), 3
     )
-    still = augmentation_view.variants(square, AugmentConfig(), 0)
+    other = square[::-1]
+    still, shares = augmentation_view.variants(square, other, AugmentConfig(), 0)
     assert still.shape == (9, 64, 64)
     assert (still == square).all()
-    turned = AugmentConfig(rotation=20)
-    first = augmentation_view.variants(square, turned, 0)
-    assert (first == augmentation_view.variants(square, turned, 0)).all()
-    assert (first != augmentation_view.variants(square, turned, 1)).any()
+    assert (shares == 1).all()
+    for chosen in (AugmentConfig(rotation=20), AugmentConfig(mixup=1), AugmentConfig(cutmix=1)):
+        first, shares = augmentation_view.variants(square, other, chosen, 0)
+        again, _ = augmentation_view.variants(square, other, chosen, 0)
+        assert (first == again).all()
+        assert (first != augmentation_view.variants(square, other, chosen, 1)[0]).any()
+        assert ((shares < 1).all()) == (chosen.rotation == 0)
+
+
+def test_a_film_is_blended_with_one_of_another_class_where_there_is_one() -> None:
+    frame = pd.DataFrame(
+        {"path": list("abc"), "label": ["A", "A", "B"], "readable": [True, True, True]}
+    )
+    seeds = range(20)
+    assert {augmentation_view.partner(frame, frame.iloc[0], s)["path"] for s in seeds} == {"c"}
+    alike = frame.iloc[:2]
+    assert {augmentation_view.partner(alike, frame.iloc[0], s)["path"] for s in seeds} == {"b"}
+    alone = frame.iloc[:1]
+    assert augmentation_view.partner(alone, frame.iloc[0], 0)["path"] == "a"

@@ -64,6 +64,18 @@ def test_the_batch_size_changes_nothing(three: Predictor, films: list[Radiograph
     assert three.logits(squares[:0]).shape == (0, 3)
 
 
+def test_a_model_trained_on_equalised_films_sees_them_so(
+    binary: Predictor, binary_bundle: Path, tmp_path: Path, films: list[Radiograph]
+) -> None:
+    image = {"size": tiny.SIZE, "fit": "letterbox", "clahe": 3.0}
+    predictor = Predictor(_with_settings(binary_bundle, tmp_path / "equalised", image=image))
+    square = images.to_square(films[0].pixels, tiny.SIZE, "letterbox", 3.0)
+    answer = predictor.diagnose(films[0], heatmap=False, force=True)
+    seen = [answer.probabilities[label] for label in tiny.BINARY]
+    np.testing.assert_allclose(seen, predictor.probabilities(square[None])[0])
+    assert seen != list(binary.diagnose(films[0], heatmap=False, force=True).probabilities.values())
+
+
 def test_temperature_softens_the_probability(
     binary: Predictor, binary_bundle: Path, tmp_path: Path, films: list[Radiograph]
 ) -> None:
