@@ -13,14 +13,25 @@ def test_importing_the_registry_leaves_tensorflow_alone() -> None:
     script = (
         "import sys; from cxr_core.zoo import registry; "
         "registry.check('efficientnet_lite0', size=224, weights='imagenet'); "
+        "registry.check('resnet50', size=224, weights='none'); "
         "print(sorted({'tensorflow', 'keras', 'torch'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert shown.stdout.strip() == "[]", shown.stderr
 
 
-def test_both_first_networks_are_registered() -> None:
-    assert {"plain_cnn", "efficientnet_lite0"} <= set(registry.names())
+def test_all_networks_are_registered() -> None:
+    assert set(registry.names()) == {
+        "plain_cnn",
+        "deep_cnn",
+        "efficientnet_lite0",
+        "resnet50",
+        "resnet50v2",
+        "densenet121",
+        "efficientnet_b0",
+        "efficientnet_b3",
+        "mobilenet_v3",
+    }
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -31,11 +42,12 @@ def test_an_entry_says_what_a_page_shows(name: str) -> None:
     assert entry.summary.endswith(".")
     assert entry.reference
     assert entry.min_size <= entry.default_size
+    assert entry.input_range[0] < entry.input_range[1]
     assert bool(entry.licence) == ("imagenet" in entry.weights)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'alexnet'.*efficientnet_lite0, plain_cnn"):
+    with pytest.raises(ConfigError, match=r"'alexnet'.*efficientnet_lite0, .*plain_cnn"):
         registry.build("alexnet", size=64, outputs=1)
 
 
@@ -64,6 +76,7 @@ def test_two_networks_cannot_share_a_name() -> None:
             summary=entry.summary,
             reference=entry.reference,
             cam_layer=entry.cam_layer,
+            input_range=entry.input_range,
             default_size=entry.default_size,
             min_size=entry.min_size,
             parameters=entry.parameters,
