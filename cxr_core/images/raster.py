@@ -114,11 +114,12 @@ def read_reduced(
         UnreadableImageError: see :func:`cxr_core.images.read`.
     """
     shape = codestream.shape(data)  # cheap, and enough for most films
-    scale = max((n for n in _REDUCED if shape and min(shape[:2]) >= n * side), default=1)
-    if scale == 1:
+    if shape is None or min(shape[:2]) < min(_REDUCED) * side:
         return None
     header = _checked_header(data, name, "JPEG")
-    if header.mode not in ("L", "RGB") or header.orientation in _UPRIGHT:
+    shortest = min(header.height, header.width)
+    scale = max((n for n in _REDUCED if shortest >= n * side), default=1)
+    if scale == 1 or header.mode not in ("L", "RGB") or header.orientation in _UPRIGHT:
         return None
     pixels = _decode(data, name, "JPEG", _REDUCED[scale])
     if pixels.shape != (-(-header.height // scale), -(-header.width // scale)):

@@ -30,13 +30,18 @@ def panel(catalog: Catalog) -> None:
         st.subheader("How films are changed in training", anchor=False)
         values: dict[str, Scalar] = {}
         fields = [setting for setting in settings() if setting.section == "augment"]
-        columns = st.columns(2)
-        for place, setting in enumerate(fields):
-            with columns[place % 2]:
-                # The keys of the Train page's form: what is set here holds there.
-                values[setting.path] = forms.widget(
-                    setting, start[setting.path], f"train:{recipe}:{setting.path}"
-                )
+        numbers = [setting for setting in fields if setting.type is not bool]
+        switches = [setting for setting in fields if setting.type is bool]
+        rows = [numbers[place : place + 2] for place in range(0, len(numbers), 2)]
+        for members in (*rows, switches):
+            # A switch's words stand beside it and need the whole width.
+            places = st.columns(1 if members is switches else 2, vertical_alignment="bottom")
+            for place, setting in enumerate(members):
+                with places[place % len(places)]:
+                    # The keys of the Train page's form: what is set here holds there.
+                    values[setting.path] = forms.widget(
+                        setting, start[setting.path], f"train:{recipe}:{setting.path}"
+                    )
         st.caption(
             f"These are the settings of the recipe {recipe.replace('_', ' ')} on the Train page; "
             "what you change here holds there. Only training films are changed."
@@ -62,7 +67,7 @@ def panel(catalog: Catalog) -> None:
         with st.grid(5, min_column_width=110, gap="small"):
             _film(square, "As it is")
             for number, film in enumerate(changed, start=1):
-                share = f": {shares[number - 1]:.0%}" if mixing else ""
+                share = f": {100 * shares[number - 1]:.0f} %" if mixing else ""
                 _film(film, f"Variant {number}{share}")
         if mixing:
             label = f" ({other['label']})" if other["label"] else ""
