@@ -54,10 +54,12 @@ def _head(info: "BundleInfo") -> str:
 
 def _model(info: "BundleInfo") -> str:
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
+    image = info.image
+    equalised = f", CLAHE with clip limit {image.clahe:g}" if image.clahe else ""
     return _items(
         ("Architecture", info.architecture),
         ("Classes", ", ".join(info.classes) + f" ({info.classes[0]} is the reference)"),
-        ("Input", f"grayscale, {info.image.size} x {info.image.size} px, fit: {info.image.fit}"),
+        ("Input", f"grayscale, {image.size} x {image.size} px, fit: {image.fit}{equalised}"),
         ("Starting weights", _config(info, "model", "weights")),
         ("Size of the model file", f"{info.model_bytes / 1e6:.1f} MB" if info.model_bytes else ""),
         ("SHA-256 of the model file", f"`{info.model_sha256}`" if info.model_sha256 else ""),

@@ -2,7 +2,7 @@
 
 import tiny
 
-from cxr_core.config import RunConfig
+from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.diagnosis import card
 from cxr_core.diagnosis.bundle import DataInfo
 from cxr_core.evaluation import metrics
@@ -18,6 +18,12 @@ def test_a_card_is_loud_about_synthetic_films_and_clinical_use() -> None:
 def test_a_card_of_real_films_does_not_call_them_synthetic() -> None:
     data = DataInfo(name="clinic", synthetic=False, counts={"train": {"NORMAL": 3}}, patients=3)
     assert "synthetic" not in card.render(tiny.info(data=data)).lower()
+
+
+def test_a_card_says_how_a_film_becomes_the_input() -> None:
+    assert "32 x 32 px, fit: letterbox\n" in card.render(tiny.info())
+    image = ImageConfig(size=32, fit="crop", clahe=2.5)
+    assert "fit: crop, CLAHE with clip limit 2.5" in card.render(tiny.info(image=image))
 
 
 def test_the_unknown_is_said_to_be_not_reported() -> None:
