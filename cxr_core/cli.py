@@ -31,7 +31,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cxr_core import NOT_FOR_CLINICAL_USE
-from cxr_core.errors import CxrError, DatasetError
+from cxr_core.errors import CxrError, DatasetError, TrainingError
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Predictor
@@ -73,10 +73,39 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+runs_app = typer.Typer(
+    help="List all runs, the newest first; or stop, cancel, move, resume, repeat, delete, follow "
+    "one.",
+    invoke_without_command=True,
+)
+app.add_typer(runs_app, name="runs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Model = Annotated[
     str, typer.Argument(help="A bundle folder, a name in models/, or a run's id or its beginning.")
+]
+RunId = Annotated[str, typer.Argument(help="A run's id or its beginning.", metavar="RUN")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, such as optimise.epochs=3.", metavar="PATH=VALUE"),
+]
+
+
+class Direction(StrEnum):
+    """Where to move a waiting run."""
+
+    UP = "up"
+    DOWN = "down"
+    FIRST = "first"
+
+
+PatientPattern = Annotated[
+    str,
+    typer.Option(
+        "--patient-pattern",
+        help="Regular expression searched in each path below DIR; its first group is the patient.",
+        metavar="REGEX",
+    ),
 ]
 
 
@@ -114,8 +143,13 @@ def phantom(
 def audit(
     folder: Annotated[Path, typer.Argument(help="Folder with films.", metavar="DIR")],
     labels: Annotated[
-        bool, typer.Option("--labels", help="Look for wrong labels too; takes minutes.")
+        bool,
+        typer.Option(
+            "--labels",
+            help="Look for wrong labels too. Takes minutes once; what was predicted is kept.",
+        ),
     ] = False,
+    patient_pattern: PatientPattern = "",
     as_json: AsJson = False,
 ) -> None:
     """Look for twins, leaks, odd films, shortcuts and wrong labels in a data set."""
@@ -124,12 +158,15 @@ def audit(
 
     with _bar("") as progress:
         report = _reporter(progress)
-        films = sources.open_catalog(str(folder), progress=report)
+        films = sources.open_catalog(str(folder), patient_pattern=patient_pattern, progress=report)
         predictions = None
         if labels:
             from cxr_core.diagnosis import label_review
 
-            predictions = label_review.predict(films, progress=report)
+            predictions = label_review.kept(films)
+            if predictions is None:
+                predictions = label_review.predict(films, progress=report)
+                label_review.keep(films, predictions)
         checking = progress.add_task("Checking the set")
 
         def show(step: str, done: int, total: int) -> None:
@@ -152,26 +189,26 @@ def train(
     data: Annotated[
         str, typer.Option(help="Folder with the films, in place of the recipe's.", metavar="DIR")
     ] = "",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting, such as optimise.epochs=3.", metavar="PATH=VALUE"),
-    ] = None,
+    set_: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model and follow its run; Ctrl-C cancels it."""
     from cxr_core.training import jobs, recipes
-    from cxr_core.training.tracking import RunStore, Status
+    from cxr_core.training.tracking import RunStore
 
     settings = recipes.load(config)
     if data:
         settings = settings.with_values({"data.root": data})
     settings = settings.with_overrides(set_ or [])
     store = RunStore()
-    for problem in jobs.check(settings, store):
+    with _bar() as progress:
+        catalog = jobs.open_films(settings, _reporter(progress))
+    for problem in jobs.check(settings, store, catalog):
         if problem.severity == "warning":
-            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(problem.message)}")
+            rest = f"{problem.message} {problem.mend}".rstrip()
+            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(rest)}")
     recipe = config if config in recipes.names() else Path(config).stem
-    run_id = jobs.start(settings, recipe=recipe, store=store)
+    run_id = jobs.start(settings, recipe=recipe, store=store, catalog=catalog)
     _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
     interrupted = False
     try:
@@ -181,19 +218,7 @@ def train(
         jobs.cancel(run_id, store)
         _say("Cancelling the run.")
         record = jobs.wait(run_id, store)
-    bundle = str(store.path(run_id, "bundle")) if record.status.has_model else None
-    _say(_ending(record, bundle))
-    if as_json:
-        _print_json(
-            {
-                "run_id": run_id,
-                "status": str(record.status),
-                "bundle": bundle,
-                "epochs": _epochs(run_id, store),
-                "metrics": _metrics(record),
-                **({"reason": record.reason} if record.status is Status.FAILED else {}),
-            }
-        )
+    _tell_end(record, store, as_json=as_json)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if not record.status.has_model:
@@ -208,9 +233,10 @@ def evaluate(
         Part,
         typer.Option(
             help="'test': the model's own test films where it was trained on this folder, else the "
-            "folder's test part; 'all': every labelled film."
+            "folder's test part; 'all': every labelled film, the excluded ones too."
         ),
     ] = Part.TEST,
+    patient_pattern: PatientPattern = "",
     as_json: AsJson = False,
 ) -> None:
     """Test a model on labelled films."""
@@ -221,7 +247,7 @@ def evaluate(
     place = bundle_index.resolve(model)
     with _bar() as progress:
         report = _reporter(progress)
-        films = sources.open_catalog(str(folder), progress=report)
+        films = sources.open_catalog(str(folder), patient_pattern=patient_pattern, progress=report)
         predictor = _load(place)
         decoding = partial(report, "Decoding films")
         summary = evaluation.evaluate(predictor, place, films, split.value, progress=decoding)
@@ -230,6 +256,11 @@ def evaluate(
         _say(
             f"[yellow]The model learned from {summary['seen_in_training']} of these films: the "
             "figures are better than they would be on new films.[/yellow]"
+        )
+    if summary["excluded"]:
+        _say(
+            f"{summary['excluded']} of these films are on the folder's list of excluded films. "
+            "Training leaves them out; a test counts every film it was given."
         )
     _say(NOT_FOR_CLINICAL_USE)
     if as_json:
@@ -281,9 +312,11 @@ def predict(
     _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if info.data.synthetic else ''}")
 
 
-@app.command()
-def runs(as_json: AsJson = False) -> None:
-    """List all runs, the newest first."""
+@runs_app.callback()
+def runs(context: typer.Context, as_json: AsJson = False) -> None:
+    """List all runs, the newest first; or act on one."""
+    if context.invoked_subcommand is not None:
+        return
     from cxr_core.training import jobs
 
     records = jobs.runs()
@@ -303,12 +336,14 @@ def runs(as_json: AsJson = False) -> None:
         "Started",
         "Minutes",
     )
+    waiting = [record.run_id for record in jobs.queue()]
     for record in records:
         values = _run_values(record)
+        place = f", {waiting.index(record.run_id) + 1}." if record.run_id in waiting else ""
         table.add_row(
             record.run_id[:8],
             escape(record.name),
-            record.status,
+            f"{record.status}{place}",
             escape(values["data"]),
             values["architecture"],
             _number(record.metrics.get("test_auc")),
@@ -319,6 +354,103 @@ def runs(as_json: AsJson = False) -> None:
     for record in records:
         if record.reason:
             _say(f"{record.run_id[:8]}: {escape(record.reason)}")
+
+
+@runs_app.command()
+def follow(run: RunId, as_json: AsJson = False) -> None:
+    """Follow a run to its end; Ctrl-C leaves it to itself."""
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    run_id = store.find(run).run_id
+    try:
+        record = _follow(run_id, store)
+    except KeyboardInterrupt:
+        _say(f"Run {run_id} goes on.")
+        raise typer.Exit(INTERRUPTED) from None
+    _tell_end(record, store, as_json=as_json)
+    if not record.status.has_model:
+        raise typer.Exit(FAILED)
+
+
+@runs_app.command()
+def stop(run: RunId) -> None:
+    """End a run's training early: it keeps its best weights and finishes with a model."""
+    from cxr_core.training import jobs
+
+    store, run_id = _active(run)
+    jobs.stop_early(run_id, store)
+    _say(f"Asked run {run_id} to stop early.")
+
+
+@runs_app.command()
+def cancel(run: RunId) -> None:
+    """End a run and keep nothing of it."""
+    from cxr_core.training import jobs
+
+    store, run_id = _active(run)
+    jobs.cancel(run_id, store)
+    _say(f"Asked run {run_id} to cancel.")
+
+
+@runs_app.command()
+def move(
+    run: RunId, where: Annotated[Direction, typer.Argument(help="A place, or to the front.")]
+) -> None:
+    """Move a waiting run in the queue."""
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    run_id = store.find(run).run_id
+    jobs.move(run_id, where.value, store)
+    waiting = [record.run_id for record in jobs.queue(store)]
+    _say(f"Run {run_id} is number {waiting.index(run_id) + 1} of {len(waiting)} in the queue.")
+
+
+@runs_app.command()
+def resume(run: RunId, as_json: AsJson = False) -> None:
+    """Let a failed run go on from its last checkpoint."""
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    run_id = store.find(run).run_id
+    jobs.resume(run_id, store=store)
+    _tell_queued(run_id, store, as_json=as_json)
+
+
+@runs_app.command()
+def repeat(run: RunId, set_: Changes = None, as_json: AsJson = False) -> None:
+    """Start a new run with a run's settings, changed by --set."""
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    run_id = store.find(run).run_id
+    before = store.config(run_id)
+    after = before.with_overrides(set_ or []).flat()
+    changes = {path: value for path, value in after.items() if value != before.flat()[path]}
+    run_id = jobs.repeat(run_id, changes, store=store)
+    _tell_queued(run_id, store, as_json=as_json)
+
+
+@runs_app.command()
+def delete(
+    run: RunId,
+    sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an ended run with its model and files; what was published of it stays."""
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    record = store.find(run)
+    if not sure:
+        question = f"Delete run {record.run_id} ('{record.name}') with its model and files?"
+        typer.confirm(question, abort=True, err=True)
+    jobs.delete(record.run_id, store)
+    _say(f"Run {record.run_id} is deleted.")
 
 
 @app.command()
@@ -341,6 +473,50 @@ def doctor() -> None:
 
 
 # -- following a run ------------------------------------------------------------------------------
+
+
+def _active(spec: str) -> tuple["RunStore", str]:
+    """Return the store and the id of a run of which something can be asked.
+
+    Raises:
+        TrainingError: there is no such run, or it has ended.
+    """
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    record = jobs.bury_if_dead(store.find(spec), store)
+    if not record.status.active:
+        raise TrainingError(f"Run {record.run_id} is {record.status}: it has ended already.")
+    return store, record.run_id
+
+
+def _tell_queued(run_id: str, store: "RunStore", *, as_json: bool) -> None:
+    record = store.get(run_id)
+    _say(f"Run {run_id} is {record.status}. Follow it: python -m cxr_core runs follow {run_id[:8]}")
+    if as_json:
+        _print_json({"run_id": run_id, "status": str(record.status)})
+
+
+def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import Status
+
+    bundle = str(store.path(record.run_id, "bundle")) if record.status.has_model else None
+    _say(_ending(record, bundle))
+    if not jobs.why_not_resumed(record) and jobs.has_checkpoint(record.run_id):
+        _say(f"It can go on: python -m cxr_core runs resume {record.run_id[:8]}")
+    if as_json:
+        _print_json(
+            {
+                "run_id": record.run_id,
+                "status": str(record.status),
+                "bundle": bundle,
+                "epochs": _epochs(record.run_id, store),
+                "metrics": _metrics(record),
+                **({"reason": record.reason} if record.status is Status.FAILED else {}),
+            }
+        )
 
 
 def _follow(run_id: str, store: "RunStore") -> "RunRecord":
@@ -425,10 +601,12 @@ def _run_values(record: "RunRecord") -> dict[str, Any]:
 
 def _metrics(record: "RunRecord") -> dict[str, float | None]:
     """Return a run's figures; what is no number, as the AUROC of one class, is null in JSON."""
+    from cxr_core.training.tracking import SYSTEM_METRICS
+
     return {
         name: value if math.isfinite(value) else None
         for name, value in record.metrics.items()
-        if not name.startswith("batch_")
+        if not name.startswith(("batch_", SYSTEM_METRICS))
     }
 
 

@@ -17,6 +17,8 @@ State = Literal["ok", "missing", "optional"]
 
 PYTHON = (3, 11)
 DISK_NEEDED = 2e9  # bytes: the built-in set, a few runs and their caches
+MEMORY_NEEDED = 2e9  # bytes: TensorFlow and a small network
+GPU_MONITOR = "nvidia-ml-py"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -38,6 +40,7 @@ def examine() -> Iterator[Finding]:
     yield _run_store()
     yield _weights()
     yield _chromium()
+    yield from _machine()
     yield _device()
 
 
@@ -128,19 +131,44 @@ def _chromium() -> Finding:
     )
 
 
+def _machine() -> Iterator[Finding]:
+    try:
+        from cxr_core.training import machine
+    except ImportError:  # what it needs is among the packages found missing
+        return
+    free = machine.free_memory()
+    found = f"{free / 1e9:.1f} GB free"
+    if free < MEMORY_NEEDED:
+        mend = "Close other programs: with less than this even a small training may be ended."
+        yield Finding("Memory", "optional", found, mend)
+    else:
+        yield Finding("Memory", "ok", found)
+    if machine.has_nvidia_driver():
+        yield _gpu_monitor()
+
+
+def _gpu_monitor() -> Finding:
+    """Look for what tells the load of an NVIDIA GPU while a run trains."""
+    try:
+        version = importlib.metadata.version(GPU_MONITOR)
+    except importlib.metadata.PackageNotFoundError:
+        mend = f"Run 'pip install {GPU_MONITOR}' to see the GPU's load and memory while training."
+        return Finding("GPU monitor", "optional", "not installed", mend)
+    return Finding("GPU monitor", "ok", f"{GPU_MONITOR} {version}")
+
+
 def _device() -> Finding:
     try:
         from cxr_core.config import HardwareConfig
-        from cxr_core.training.checks import has_nvidia_driver
-        from cxr_core.training.trainer import choose_device
+        from cxr_core.training import device, machine
 
-        device = choose_device(HardwareConfig())
+        chosen = device.choose(HardwareConfig())
     except ImportError as error:
         mend = "Run 'pip install -r requirements.txt'."
         return Finding(
             "Device", "missing", f"TensorFlow or what it needs cannot be imported: {error}", mend
         )
-    if device.startswith("CPU") and has_nvidia_driver():
+    if machine.has_nvidia_driver() and not chosen.is_gpu:
         mend = "There is an NVIDIA GPU: run 'pip install -r requirements-gpu.txt' to use it."
-        return Finding("Device", "optional", device, mend)
-    return Finding("Device", "ok", device)
+        return Finding("Device", "optional", chosen.words, mend)
+    return Finding("Device", "ok", chosen.words)

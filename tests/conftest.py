@@ -1,10 +1,15 @@
 """Shared fixtures: a workspace of its own for every test, small phantoms, and the real films."""
 
 import os
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from cxr_core.training.tracking import RunStore
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("unhurried")
@@ -38,3 +43,26 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real films: {folder} is not there; set CXR_DATA to a folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh SQLite store, to be copied: MLflow takes seconds to make its tables."""
+    from cxr_core.training.tracking import RunStore
+
+    home = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        RunStore()
+    return home / "runs.db"
+
+
+@pytest.fixture
+def store(empty_store: Path, workspace_folder: Path) -> "RunStore":
+    """An empty store in this test's workspace."""
+    from cxr_core.training.tracking import RunStore
+
+    workspace_folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_store, workspace_folder / "runs.db")
+    return RunStore()

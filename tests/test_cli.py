@@ -12,11 +12,11 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from cxr_core import NOT_FOR_CLINICAL_USE
+from cxr_core import NOT_FOR_CLINICAL_USE, workspace
 from cxr_core.cli import app
 from cxr_core.config import RunConfig
 from cxr_core.training import jobs
-from cxr_core.training.tracking import RunRecord, RunStore, Status
+from cxr_core.training.tracking import TAG_WORKER, RunRecord, RunStore, Status
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -63,6 +63,8 @@ def test_every_verb_of_the_design_is_there() -> None:
         result = run(verb, "--help")
         assert result.exit_code == 0, verb
     assert run("data", "phantom", "--help").exit_code == 0
+    for verb in ("follow", "stop", "cancel", "move", "resume", "repeat", "delete"):
+        assert run("runs", verb, "--help").exit_code == 0, verb
 
 
 def test_phantoms_are_drawn_to_a_new_folder_only(tmp_path: Path) -> None:
@@ -184,20 +186,22 @@ def test_bad_input_of_evaluate_is_a_sentence(model: Path, phantoms: Path, tmp_pa
         (["plain_cnn", "--set", "model.architecture=vgg99"], "there is no network 'vgg99'"),
     ],
 )
-def test_bad_input_of_train_is_a_sentence(arguments: list[str], words: str) -> None:
+def test_bad_input_of_train_is_a_sentence(
+    arguments: list[str], words: str, store: RunStore
+) -> None:
     assert words in refused("train", *arguments)
 
 
-def test_an_empty_list_of_runs_is_json_too() -> None:
+def test_an_empty_list_of_runs_is_json_too(store: RunStore) -> None:
     result = run("runs", "--json")
     assert json.loads(result.stdout) == []
     assert "no runs yet" in run("runs").stderr
 
 
-def test_a_figure_that_is_no_number_is_null() -> None:
-    store = RunStore()
+def test_a_figure_that_is_no_number_is_null(store: RunStore) -> None:
     run_id = store.create(RunConfig(), name="one class in validation")
     store.log_metrics(run_id, {"val_auroc": float("nan"), "val_loss": 0.5}, 1)
+    store.log_metrics(run_id, {"batch_loss": 0.5, "system/cpu_utilization_percentage": 99.0}, 1)
     (listed,) = json.loads(run("runs", "--json").stdout)
     assert listed["metrics"] == {"val_auroc": None, "val_loss": 0.5}
 
@@ -240,7 +244,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_fails_ends_with_status_1_and_its_reason(
-    phantoms: Path, no_worker: None, monkeypatch: pytest.MonkeyPatch
+    phantoms: Path, store: RunStore, no_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(run_id: str, store: RunStore, on_change: object) -> RunRecord:
         store.set_status(run_id, Status.FAILED, "The disk [sda] is full.")
@@ -257,7 +261,7 @@ def test_a_run_that_fails_ends_with_status_1_and_its_reason(
 
 
 def test_an_interrupt_cancels_the_run(
-    phantoms: Path, no_worker: None, monkeypatch: pytest.MonkeyPatch
+    phantoms: Path, store: RunStore, no_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wait(run_id: str, store: RunStore, on_change: object = None) -> RunRecord:
         if store.get(run_id).request != "cancel":
@@ -269,3 +273,101 @@ def test_an_interrupt_cancels_the_run(
     result = run("train", "plain_cnn", "--data", phantoms, "--json")
     assert result.exit_code == 130
     assert json.loads(result.stdout)["status"] == "cancelled"
+
+
+# -- the verbs on one run -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queued(no_worker: None, store: RunStore) -> list[str]:
+    """Two runs that wait, each with a worker's name: this process's."""
+    ids = [jobs.start(RunConfig(), store=store) for _ in range(2)]
+    for run_id in ids:
+        store.set_tags(run_id, {TAG_WORKER: jobs.worker_name(os.getpid())})
+    return ids
+
+
+def failed(run_id: str, store: RunStore) -> None:
+    store.log_metrics(run_id, {"val_loss": 0.5}, 1)
+    store.set_status(run_id, Status.FAILED, "It was killed.")
+    folder = workspace.run_folder(run_id) / jobs.CHECKPOINT
+    folder.mkdir()
+    (folder / "checkpoint.npz").touch()
+
+
+def test_a_run_is_asked_to_stop_or_to_cancel(queued: list[str], store: RunStore) -> None:
+    for verb in ("stop", "cancel"):
+        assert run("runs", verb, queued[0][:8]).exit_code == 0
+        assert store.get(queued[0]).request == verb
+    failed(queued[1], store)
+    assert "is failed: it has ended already" in refused("runs", "stop", queued[1])
+    assert "There is no run 'nothing'" in refused("runs", "cancel", "nothing")
+
+
+def test_a_waiting_run_is_moved(queued: list[str], store: RunStore) -> None:
+    assert "number 1 of 2 in the queue" in run("runs", "move", queued[1], "first").stderr
+    listed = run("runs").stderr
+    assert "queued, 1." in listed
+    assert "Invalid value" in refused("runs", "move", queued[1], "sideways")
+    failed(queued[1], store)
+    assert "only a waiting run can be moved" in refused("runs", "move", queued[1], "up")
+
+
+def test_a_failed_run_is_resumed_and_a_repeat_is_another_run(
+    queued: list[str], store: RunStore
+) -> None:
+    failed(queued[0], store)
+    result = run("runs", "resume", queued[0][:8], "--json")
+    assert json.loads(result.stdout) == {"run_id": queued[0], "status": "queued"}
+    assert "is queued: there is nothing to resume" in refused("runs", "resume", queued[0])
+    result = run("runs", "repeat", queued[0], "--set", "optimise.epochs=3", "--json")
+    repeated = json.loads(result.stdout)["run_id"]
+    assert repeated not in queued
+    assert store.config(repeated).optimise.epochs == 3
+    assert "no setting 'epochs'" in refused("runs", "repeat", queued[0], "--set", "epochs=3")
+
+
+def test_a_run_is_deleted_when_its_user_is_sure(queued: list[str], store: RunStore) -> None:
+    assert "Cancel it before you delete it" in refused("runs", "delete", queued[0], "--yes")
+    failed(queued[0], store)
+    assert CliRunner().invoke(app, ["runs", "delete", queued[0]], input="n\n").exit_code == 1
+    assert run("runs", "delete", queued[0], "--yes").exit_code == 0
+    assert [record["run_id"] for record in json.loads(run("runs", "--json").stdout)] == [queued[1]]
+
+
+def test_following_a_run_ends_with_it_and_says_how_to_go_on(
+    queued: list[str], store: RunStore
+) -> None:
+    failed(queued[0], store)
+    result = run("runs", "follow", queued[0], "--json")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert (answer["status"], answer["epochs"]) == ("failed", 1)
+    assert f"runs resume {queued[0][:8]}" in " ".join(result.stderr.split())
+
+
+def test_an_interrupt_of_following_leaves_the_run(
+    queued: list[str], store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "wait", interrupt)
+    result = run("runs", "follow", queued[0])
+    assert result.exit_code == 130
+    assert store.get(queued[0]).request is None
+
+
+def test_training_tells_warnings_first(
+    phantoms: Path, store: RunStore, no_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(run_id: str, store: RunStore, on_change: object = None) -> RunRecord:
+        store.set_status(run_id, Status.CANCELLED)
+        return store.get(run_id)
+
+    monkeypatch.setattr(jobs, "wait", ended)
+    result = run("train", "plain_cnn", "--data", phantoms, "--set", "augment.flip=true")
+    said = " ".join(result.stderr.split())
+    assert "Films are mirrored. augment.flip puts the heart on the wrong side" in said
+    assert "Few films to validate with" in said
+    assert said.index("Films are mirrored") < said.index("It goes on if this terminal is closed")

@@ -6,6 +6,7 @@ import pytest
 
 from cxr_core import doctor, workspace
 from cxr_core.doctor import Finding
+from cxr_core.training import machine
 
 
 def _found(name: str) -> Finding:
@@ -52,3 +53,21 @@ def test_the_device_is_named_in_words() -> None:
     found = _found("Device")
     assert found.state in ("ok", "optional")
     assert len(found.found) > 3
+
+
+def test_little_free_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "free_memory", lambda: 500_000_000)
+    found = next(doctor._machine())
+    assert (found.name, found.state, found.found) == ("Memory", "optional", "0.5 GB free")
+    assert "Close other programs" in found.mend
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_what_shows_a_gpus_load_is_only_missed_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, driver: bool
+) -> None:
+    monkeypatch.setattr(doctor, "GPU_MONITOR", "no-such-package")
+    monkeypatch.setattr(machine, "has_nvidia_driver", lambda: driver)
+    mends = [found.mend for found in doctor._machine() if found.name == "GPU monitor"]
+    assert bool(mends) is driver
+    assert all("pip install no-such-package" in mend for mend in mends)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from cxr_core import workspace
 from cxr_core.diagnosis import bundle
-from cxr_core.errors import BundleError, CxrError
+from cxr_core.errors import BundleError, CxrError, TrainingError
 from cxr_core.training.tracking import RunStore
 
 _log = logging.getLogger(__name__)
-
-_SHORTEST_PREFIX = 4  # characters of a run id that may stand for it
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,18 @@ def resolve(spec: str, store: RunStore | None = None) -> Path:
         if (folder / bundle.INFO_FILE).is_file():
             return folder.resolve()
     store = store or RunStore()
-    runs = [
-        run
-        for run in store.list()
-        if run.run_id == spec or (len(spec) >= _SHORTEST_PREFIX and run.run_id.startswith(spec))
-    ]
-    if len(runs) > 1:
-        ids = ", ".join(run.run_id[:12] for run in runs)
-        raise BundleError(f"Several runs begin with '{spec}': {ids}. Give more of the id.")
-    if not runs:
+    try:
+        run = store.find(spec)
+    except TrainingError as error:
         raise BundleError(
             f"There is no model '{spec}': no bundle folder of that path, no name in "
-            f"{workspace.published_models()}, no run of that id in {store.uri}."
-        )
-    if not runs[0].status.has_model:
+            f"{workspace.published_models()}, and among the runs: {error}"
+        ) from error
+    if not run.status.has_model:
         raise BundleError(
-            f"Run {runs[0].run_id} has no model: it is {runs[0].status}. Name a finished run."
+            f"Run {run.run_id} has no model: it is {run.status}. Name a finished run."
         )
-    return store.path(runs[0].run_id, "bundle")
+    return store.path(run.run_id, "bundle")
 
 
 def _published() -> list[BundleRef]:

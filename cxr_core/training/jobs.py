@@ -1,29 +1,39 @@
-"""The verbs on runs that page and command line share: start, stop early, cancel, list, wait.
+"""The verbs on runs that page and command line share: start, stop early, cancel, move in the queue,
+resume, repeat, delete, list, wait.
 
 A run trains in a process of its own that outlives whoever started it. All that is known of it is in
 the run store, so any process may watch it or ask it to end.
 """
 
+import logging
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import psutil
+from filelock import FileLock
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.data import sources
+from cxr_core.data.catalog import Catalog
 from cxr_core.errors import TrainingError
-from cxr_core.training.checks import Problem, check
+from cxr_core.training.checks import Problem, check, independent_of_folder
+from cxr_core.training.machine import MemoryKills
 from cxr_core.training.tracking import (
+    SYSTEM_METRICS,
     TAG_DATA,
+    TAG_EXIT,
+    TAG_MEMORY_KILLS,
+    TAG_ORDER,
     TAG_PHASE,
     TAG_RECIPE,
     TAG_SEEN_AT,
@@ -40,19 +50,36 @@ __all__ = [
     "Problem",
     "cancel",
     "check",
+    "delete",
+    "move",
+    "open_films",
+    "queue",
+    "repeat",
+    "resume",
     "runs",
     "start",
     "stop_early",
     "wait",
+    "why_not_resumed",
 ]
 
-LOG_FILE = "train.log"
+_log = logging.getLogger(__name__)
 
+LOG_FILE = "train.log"
+CHECKPOINT = "checkpoint"  # folder in the run's own; the trainer writes it and goes on from it
+
+LESS_MEMORY = "Lower optimise.batch_size or image.size, or close other programs."
+
+Direction = Literal["up", "down", "first"]
+
+_WAITING = "waiting for the device"  # the phase of a run in the queue
 _POLL = 0.5  # seconds between two looks at a run that is waited for
-_LAUNCH_GRACE = timedelta(seconds=60)  # how long a run may be without a worker's name
+_LAUNCH_GRACE = 60.0  # seconds that a run may be without a worker's name
 # How long another machine's worker may be silent: it gives a sign of life every half minute, but
 # its clock may be minutes off.
-_SILENCE = timedelta(minutes=10)
+_SILENCE = 600.0  # seconds
+_CROWDED = 90.0  # percent; a machine whose memory was fuller than this may have run out of it
+_LOG_END = 50  # lines in which a library's last cry is looked for
 
 
 class Launcher(Protocol):
@@ -82,8 +109,7 @@ class LocalLauncher:
         try:
             with log.open("ab") as output:
                 worker = subprocess.Popen(
-                    # -P: a file called keras.py in the user's folder is not what is meant.
-                    [sys.executable, "-P", "-m", "cxr_core.training.worker", run_id],
+                    self._command(run_id),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -92,9 +118,35 @@ class LocalLauncher:
                 )
         except OSError as error:
             raise TrainingError(f"The worker process cannot be started: {error}.") from error
-        self._store.set_tags(run_id, {TAG_WORKER: worker_name(worker.pid)})
-        # Take note of its end, or it stays in the process table as long as this process lives.
-        threading.Thread(target=worker.wait, name=f"reap-{worker.pid}", daemon=True).start()
+        name = worker_name(worker.pid)
+        self._store.set_tags(run_id, {TAG_WORKER: name})
+        threading.Thread(
+            target=self._reap, args=(run_id, name, worker), name=f"reap-{worker.pid}", daemon=True
+        ).start()
+
+    def _command(self, run_id: str) -> list[str]:
+        # -P: a file called keras.py in the user's folder is not what is meant.
+        return [sys.executable, "-P", "-m", "cxr_core.training.worker", run_id]
+
+    def _reap(self, run_id: str, name: str, worker: "subprocess.Popen[bytes]") -> None:
+        """Take note of a worker's end, or it stays in the process table as long as this process.
+
+        How it ended is written down while its entry is still there: whoever finds it gone finds
+        the note.
+        """
+        if sys.platform == "linux":
+            ended = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+            assert ended is not None  # only where it does not wait
+            code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        else:
+            code = worker.wait()
+        try:
+            if self._store.get(run_id).tags.get(TAG_WORKER) == name:
+                self._store.set_tags(run_id, {TAG_EXIT: _exit_words(code)})
+                bury_if_dead(self._store.get(run_id), self._store)
+        except Exception:
+            _log.exception("How the worker of run %s ended could not be noted.", run_id)
+        worker.wait()
 
     def _environment(self) -> dict[str, str]:
         paths = [str(workspace.REPOSITORY), os.environ.get("PYTHONPATH", "")]
@@ -107,49 +159,208 @@ class LocalLauncher:
         }
 
 
+def open_films(
+    config: RunConfig, progress: Callable[[str, int, int], None] | None = None
+) -> Catalog | None:
+    """Open the data set that a run would train on, for :func:`check` and :func:`start`.
+
+    Quick where the set was opened before. None where there is nothing to check yet: a folder that
+    is not there, or the built-in set before it was drawn.
+
+    Raises:
+        DatasetError: the folder is no usable data set.
+    """
+    root = config.data.root
+    place = workspace.data_folder() / root if root == sources.BUILT_IN else Path(root).expanduser()
+    if not place.is_dir():
+        return None
+    pattern = config.data.patient_pattern
+    return sources.open_catalog(root, patient_pattern=pattern, progress=progress)
+
+
 def start(
     config: RunConfig,
     *,
     recipe: str = "",
     store: RunStore | None = None,
     launcher: Launcher | None = None,
+    catalog: Catalog | None = None,
 ) -> str:
     """Check a configuration, queue a run of it, start its worker, and return the run's id.
 
+    Args:
+        config: what to train.
+        recipe: the recipe it came from, for people.
+        store: where runs are kept.
+        launcher: who starts the worker.
+        catalog: the data set, where the caller has it open.
+
     Raises:
         TrainingError: a check found an error, or the worker cannot be started.
+        DatasetError: the folder is no usable data set.
     """
     store = store or RunStore()
-    config = _independent_of_folder(config)
-    errors = [problem for problem in check(config, store) if problem.severity == "error"]
-    if errors:
-        raise TrainingError(" ".join(f"{error.title}. {error.message}" for error in errors))
+    config = independent_of_folder(config)
+    _require_sound(config, store, catalog or open_films(config))
     run_id = store.create(
         config,
         name=config.name or recipe or config.model.architecture,
         tags={
             TAG_RECIPE: recipe,
-            TAG_PHASE: "waiting for the device",
+            TAG_PHASE: _WAITING,
             TAG_DATA: Path(config.data.root).name,
             TAG_SYNTHETIC: str(config.data.root == sources.BUILT_IN).lower(),
         },
     )
-    try:
-        (launcher or LocalLauncher(store)).start(run_id)
-    except TrainingError as error:
-        store.set_status(run_id, Status.FAILED, str(error))
-        raise
+    _launch(run_id, store, launcher)
     return run_id
 
 
+def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | None = None) -> None:
+    """Queue a failed run again: it goes on from its last checkpoint, under the same id.
+
+    Raises:
+        TrainingError: there is nothing to go on from (the text says why), a check found an error,
+            or the worker cannot be started.
+        DatasetError: its films are no usable data set any more.
+    """
+    store = store or RunStore()
+    store.get(run_id)
+    with FileLock(workspace.run_folder(run_id) / "resume.lock"):  # two may ask at once
+        record = bury_if_dead(store.get(run_id), store)
+        reason = why_not_resumed(record)
+        if reason:
+            raise TrainingError(reason)
+        config = store.config(run_id)
+        _require_sound(config, store, open_films(config))
+        store.queue_again(run_id)
+        store.set_tags(run_id, {TAG_PHASE: _WAITING})
+    _launch(run_id, store, launcher)
+
+
+def why_not_resumed(record: RunRecord) -> str:
+    """Return why a run cannot be resumed, in sentences with what to do instead; "" if it can."""
+    if record.status.active:
+        return f"Run {record.run_id} is {record.status}: there is nothing to resume."
+    if record.status.has_model:
+        return (
+            f"Run {record.run_id} is {record.status} and has its model. Repeat it to train another."
+        )
+    if record.status is Status.CANCELLED:
+        return (
+            f"Run {record.run_id} was cancelled, which keeps nothing to go on from. Repeat it to "
+            "train from the start."
+        )
+    if has_checkpoint(record.run_id) or not any(map(_of_training, record.metrics)):
+        return ""  # one that had not begun to train loses nothing by a new start
+    host = record.tags.get(TAG_WORKER, "").partition(" ")[0]
+    elsewhere = f" on this machine; it trained on {host}" if host not in ("", _host()) else ""
+    return (
+        f"Run {record.run_id} ended before its first checkpoint, or it is gone{elsewhere}. Repeat "
+        "the run to train from the start."
+    )
+
+
+def has_checkpoint(run_id: str) -> bool:
+    """Tell if a run left something to go on from in this workspace."""
+    folder = _checkpoint(run_id)
+    return folder.is_dir() and any(file.suffix != ".part" for file in folder.iterdir())
+
+
+def drop_checkpoint(run_id: str) -> None:
+    """Free what a run kept to go on from."""
+    shutil.rmtree(_checkpoint(run_id), ignore_errors=True)
+
+
+def repeat(
+    run_id: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    store: RunStore | None = None,
+    launcher: Launcher | None = None,
+    catalog: Catalog | None = None,
+) -> str:
+    """Start a new run with the settings of another and these changes; return its id.
+
+    Args:
+        run_id: the run to repeat, in whatever state.
+        changes: dotted paths and values, as :meth:`RunConfig.with_values` takes them.
+        store: where runs are kept.
+        launcher: who starts the worker.
+        catalog: the data set, where the caller has it open.
+
+    Raises:
+        ConfigError: an unknown path or a bad value.
+        TrainingError: as :func:`start`.
+        DatasetError: as :func:`start`.
+    """
+    store = store or RunStore()
+    config = store.config(run_id).with_values(dict(changes or {}))
+    recipe = store.get(run_id).tags.get(TAG_RECIPE, "")
+    return start(config, recipe=recipe, store=store, launcher=launcher, catalog=catalog)
+
+
 def stop_early(run_id: str, store: RunStore | None = None) -> None:
-    """Ask a run to end its training now, keep its best weights, and finish with a bundle."""
+    """Ask a run to end its training now, keep its best weights, and finish with a bundle.
+
+    A run that was asked to cancel is cancelled nevertheless.
+    """
     (store or RunStore()).request(run_id, "stop")
 
 
 def cancel(run_id: str, store: RunStore | None = None) -> None:
     """Ask a run to end now and keep nothing; one that waits in the queue leaves it."""
     (store or RunStore()).request(run_id, "cancel")
+
+
+def queue(store: RunStore | None = None) -> list[RunRecord]:
+    """Return the runs that wait for the device, the next one first."""
+    store = store or RunStore()
+    waiting = [bury_if_dead(record, store) for record in store.list(Status.QUEUED)]
+    waiting = [record for record in waiting if record.status is Status.QUEUED]
+    return sorted(waiting, key=lambda record: (record.order, record.run_id))
+
+
+def move(run_id: str, where: Direction, store: RunStore | None = None) -> None:
+    """Move a waiting run: a place "up" or "down" in the queue, or "first".
+
+    At the end of the queue it stays where it is.
+
+    Raises:
+        TrainingError: the run does not wait.
+    """
+    store = store or RunStore()
+    with FileLock(workspace.home() / "queue.lock"):
+        waiting = queue(store)
+        ids = [record.run_id for record in waiting]
+        if run_id not in ids:
+            status = store.get(run_id).status
+            raise TrainingError(f"Run {run_id} is {status}: only a waiting run can be moved.")
+        place = ids.index(run_id)
+        if where == "first":
+            if place:
+                store.set_tags(run_id, {TAG_ORDER: f"{waiting[0].order - 1:.6f}"})
+            return
+        other = place + (1 if where == "down" else -1)
+        if 0 <= other < len(waiting):
+            store.set_tags(run_id, {TAG_ORDER: f"{waiting[other].order:.6f}"})
+            store.set_tags(ids[other], {TAG_ORDER: f"{waiting[place].order:.6f}"})
+
+
+def delete(run_id: str, store: RunStore | None = None) -> None:
+    """Take an ended run off the list, and its files, model and checkpoint off this machine.
+
+    What was published of it stays.
+
+    Raises:
+        TrainingError: there is no such run, or it has not ended.
+    """
+    store = store or RunStore()
+    record = bury_if_dead(store.get(run_id), store)
+    if record.status.active:
+        raise TrainingError(f"Run {run_id} is {record.status}. Cancel it before you delete it.")
+    store.delete(run_id)
+    shutil.rmtree(workspace.run_folder(run_id), ignore_errors=True)
 
 
 def runs(store: RunStore | None = None) -> list[RunRecord]:
@@ -183,13 +394,17 @@ def wait(
 
 
 def bury_if_dead(record: RunRecord, store: RunStore) -> RunRecord:
-    """Mark a run as failed if its worker is gone without saying so; return it as it is then."""
+    """Mark a run as ended if its worker is gone without saying so; return it as it is then."""
     if not record.status.active or worker_alive(record):
         return record
     record = store.get(record.run_id)  # it may have ended well between the two looks
-    if record.status.active:
+    if record.status.active and not worker_alive(record):  # or may have been queued again
         log = workspace.run_folder(record.run_id) / LOG_FILE
-        store.set_status(record.run_id, Status.FAILED, _last_words(record, log))
+        if record.request == "cancel":  # it only came sooner
+            drop_checkpoint(record.run_id)
+            store.set_status(record.run_id, Status.CANCELLED)
+        else:
+            store.set_status(record.run_id, Status.FAILED, _last_words(record, log))
         if log.is_file():
             store.write_file(record.run_id, log)
         record = store.get(record.run_id)
@@ -198,7 +413,7 @@ def bury_if_dead(record: RunRecord, store: RunStore) -> RunRecord:
 
 def worker_name(pid: int) -> str:
     """Return what tells one process from all others: host, pid, and when it started."""
-    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.2f}"
+    return f"{_host()} {pid} {psutil.Process(pid).create_time():.2f}"
 
 
 def worker_alive(record: RunRecord) -> bool:
@@ -207,10 +422,10 @@ def worker_alive(record: RunRecord) -> bool:
         host, pid, started = record.tags[TAG_WORKER].split()
         number, at = int(pid), float(started)
     except (KeyError, ValueError):  # not launched yet, or the launcher died before it said so
-        return datetime.now(UTC) - record.created < _LAUNCH_GRACE
-    if host != socket.gethostname():
-        seen_at = float(record.tags.get(TAG_SEEN_AT, record.created.timestamp()))
-        return time.time() - seen_at < _SILENCE.total_seconds()
+        return time.time() - record.queued_at < _LAUNCH_GRACE
+    if host != _host():
+        seen_at = float(record.tags.get(TAG_SEEN_AT) or record.queued_at)
+        return time.time() - seen_at < _SILENCE
     try:
         process = psutil.Process(number)
         # Else the number went to another process. The start time moves when the clock is set, the
@@ -223,22 +438,92 @@ def worker_alive(record: RunRecord) -> bool:
         return True
 
 
-def _independent_of_folder(config: RunConfig) -> RunConfig:
-    """Make paths absolute: the worker, or a repeat of the run, may stand in another folder."""
-    changes = {}
-    if config.data.root != sources.BUILT_IN:
-        changes["data.root"] = str(Path(config.data.root).expanduser().resolve())
-    kind, _, spec = config.model.weights.partition(":")
-    if kind == "bundle" and Path(spec).expanduser().is_dir():
-        changes["model.weights"] = f"bundle:{Path(spec).expanduser().resolve()}"
-    return config.with_values(changes)
+def _require_sound(config: RunConfig, store: RunStore, catalog: Catalog | None) -> None:
+    errors = [found for found in check(config, store, catalog) if found.severity == "error"]
+    if errors:
+        raise TrainingError(" ".join(error.text for error in errors))
+
+
+def _launch(run_id: str, store: RunStore, launcher: Launcher | None) -> None:
+    try:
+        (launcher or LocalLauncher(store)).start(run_id)
+    except TrainingError as error:
+        store.set_status(run_id, Status.FAILED, str(error))
+        raise
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _checkpoint(run_id: str) -> Path:
+    return workspace.run_folder(run_id) / CHECKPOINT
+
+
+def _of_training(metric: str) -> bool:
+    return not metric.startswith(SYSTEM_METRICS)
 
 
 def _last_words(record: RunRecord, log: Path) -> str:
+    """Say how a worker went that left no word itself."""
     doing = f" while {record.phase}" if record.phase else ""
     lines = log.read_text("utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     last = f" The last line of its log: {lines[-1].strip()[:300]}" if lines else ""
-    return (
-        f"The worker process ended without a word{doing}: it was killed, or the machine ran out of "
-        f"memory or was restarted.{last}"
-    )
+    return f"The worker process ended without a word{doing}: {_cause(record, lines)}{last}"
+
+
+def _cause(record: RunRecord, lines: Sequence[str]) -> str:
+    """Say why a worker ended, as far as the system or its log tells."""
+    ended = record.tags.get(TAG_EXIT) or _exit_of_zombie(record)
+    if ended in ("", "SIGKILL") and _memory_kills_since(record):
+        return f"the system killed it because memory ran out. {LESS_MEMORY}"
+    if any("std::bad_alloc" in line for line in lines[-_LOG_END:]):
+        return f"memory ran out. {LESS_MEMORY}"
+    if ended == "SIGKILL":
+        full = record.metrics.get(f"{SYSTEM_METRICS}system_memory_usage_percentage", 0.0)
+        crowded = f" The machine's memory was {full:.0f} % full shortly before." * (full > _CROWDED)
+        return f"it was killed (SIGKILL), by a user or by the system when memory ran out.{crowded}"
+    if ended == "SIGBUS":
+        free = shutil.disk_usage(workspace.home()).free / 1e9
+        return (
+            "a file it had mapped into memory could not be read or written (SIGBUS). "
+            f"{workspace.home()} has {free:.1f} GB left: where that is little, free some space."
+        )
+    if ended.startswith("SIG"):
+        return f"it was ended by {ended}."
+    if ended:
+        return f"it ended with {ended}."
+    return "it was killed, or the machine ran out of memory or was restarted."
+
+
+def _memory_kills_since(record: RunRecord) -> bool:
+    """Tell if this system ended a process for want of memory since a run's worker began."""
+    here = record.tags.get(TAG_WORKER, "").partition(" ")[0] == _host()
+    kills = MemoryKills.from_text(record.tags.get(TAG_MEMORY_KILLS, ""))
+    return here and kills is not None and kills.more_since
+
+
+def _exit_words(code: int) -> str:
+    """Return how a process ended, from Python's code for it: "SIGKILL", "status 1"."""
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"
+
+
+def _exit_of_zombie(record: RunRecord) -> str:
+    """Return how a worker ended that nobody took note of yet, "" where its entry is gone."""
+    host, _, rest = record.tags.get(TAG_WORKER, "").partition(" ")
+    if host != _host():
+        return ""
+    try:
+        number = rest.split()[0]
+        if psutil.Process(int(number)).status() != psutil.STATUS_ZOMBIE:
+            return ""
+        # The last field is what wait(2) would give (proc(5)).
+        waited = int(Path("/proc", number, "stat").read_text(encoding="ascii").split()[-1])
+    except (psutil.Error, OSError, ValueError, IndexError):
+        return ""
+    return _exit_words(os.waitstatus_to_exitcode(waited))

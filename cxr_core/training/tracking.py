@@ -5,33 +5,51 @@ to another. A run's life, its settings, curves, files and the requests to it ("s
 travel through here, so the watcher may be another process or another machine.
 """
 
+import hashlib
+import json
+import logging
 import os
+import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 # A tool for patient data makes no call home: before MLflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils.search_utils import SearchUtils
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
 
+_log = logging.getLogger(__name__)
+
 EXPERIMENT = "cxr-studio"
+SYSTEM_METRICS = "system/"  # what MLflow's names of the machine's load begin with
 Request = Literal["stop", "cancel"]
+
+_SYSTEM_INTERVAL = 5.0  # seconds between two looks at the machine's load
+_RUNS_REMEMBERED = 64  # whose curves are kept in memory
+_SHORTEST_PREFIX = 4  # characters of a run id that may stand for it
 
 
 class Status(StrEnum):
@@ -78,7 +96,13 @@ TAG_SYNTHETIC = "cxr.synthetic"  # "true" where the films are phantoms
 TAG_DEVICE = "cxr.device"  # the device in words
 TAG_WORKER = "cxr.worker"  # "host pid start-time" of the process that trains
 TAG_SEEN_AT = "cxr.seen_at"  # seconds since 1970; the worker's last sign of life, by its clock
-TAG_QUEUED_AT = "cxr.queued_at"  # seconds since 1970; the queue's order
+TAG_QUEUED_AT = "cxr.queued_at"  # seconds since 1970; when the run was asked for, or resumed
+TAG_ORDER = "cxr.order"  # its place in the queue: the lower the sooner
+TAG_EXIT = "cxr.exit"  # how the worker process ended: "SIGKILL", "status 1"
+TAG_MEMORY_KILLS = "cxr.memory_kills"  # see `machine.MemoryKills`, when the worker began
+TAG_RESUMED = "cxr.resumed"  # how often the run was resumed; absent where never
+TAG_CODE = "cxr.code"  # version of the code that trains, with its commit where it is a checkout
+TAG_SETTINGS = "cxr.settings"  # see :func:`settings_key`
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,22 @@ class RunRecord:
         asked = self.tags.get(TAG_REQUEST)
         return asked if asked in ("stop", "cancel") else None  # type: ignore[return-value]
 
+    @property
+    def queued_at(self) -> float:
+        """Seconds since 1970 when the run was asked for, or asked for again."""
+        return float(self.tags.get(TAG_QUEUED_AT) or self.created.timestamp())
+
+    @property
+    def order(self) -> float:
+        """Place in the queue: of two runs the one with the lower order is the next."""
+        return float(self.tags.get(TAG_ORDER) or self.queued_at)
+
+
+def settings_key(config: RunConfig) -> str:
+    """Return 16 hex digits that all runs of the same settings share, whatever they are called."""
+    settings = {path: value for path, value in config.flat().items() if path != "name"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
 
 class RunStore:
     """Reads and writes runs.
@@ -121,6 +161,8 @@ class RunStore:
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or _local_uri()
+        self._histories: OrderedDict[str, dict[str, _History]] = OrderedDict()
+        self._reading = threading.Lock()  # for the histories
         try:
             # Two processes that make a new SQLite store at once would both create its tables.
             with FileLock(workspace.home() / "store.lock"):
@@ -144,6 +186,8 @@ class RunStore:
                 **(tags or {}),
                 TAG_STATUS: Status.QUEUED,
                 TAG_QUEUED_AT: f"{now:.6f}",
+                TAG_ORDER: f"{now:.6f}",
+                TAG_SETTINGS: settings_key(config),
             },
         )
         run_id: str = run.info.run_id
@@ -156,21 +200,45 @@ class RunStore:
         """Return one run.
 
         Raises:
-            TrainingError: there is no such run.
+            TrainingError: there is no such run, or it was deleted.
         """
         try:
-            return _record(self._client.get_run(run_id))
+            run = self._client.get_run(run_id)
         except MlflowException as error:
             raise TrainingError(f"There is no run '{run_id}' in {self.uri}.") from error
+        if run.info.lifecycle_stage == "deleted":
+            raise TrainingError(f"The run '{run_id}' was deleted.")
+        return _record(run)
 
-    def list(self, status: Status | None = None) -> list[RunRecord]:
-        """Return all runs, or those that stand at ``status``, the newest first."""
+    def find(self, spec: str) -> RunRecord:
+        """Return the run with an id, or with one that begins so (4 characters at least).
+
+        Raises:
+            TrainingError: no run, or more than one, has such an id.
+        """
+        runs = [
+            run
+            for run in self.list()
+            if run.run_id == spec or (len(spec) >= _SHORTEST_PREFIX and run.run_id.startswith(spec))
+        ]
+        if len(runs) > 1:
+            ids = ", ".join(run.run_id[:12] for run in runs)
+            raise TrainingError(f"Several runs begin with '{spec}': {ids}. Give more of the id.")
+        if not runs:
+            raise TrainingError(f"There is no run '{spec}' in {self.uri}.")
+        return runs[0]
+
+    def list(
+        self, status: Status | None = None, tags: Mapping[str, str] | None = None
+    ) -> list[RunRecord]:
+        """Return the runs that stand at ``status`` and have these tags, the newest first."""
+        wanted = {**(tags or {}), **({TAG_STATUS: str(status)} if status else {})}
         records: list[RunRecord] = []
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
-                filter_string=f"tags.`{TAG_STATUS}` = '{status}'" if status else "",
+                filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
                 run_view_type=ViewType.ACTIVE_ONLY,
                 order_by=["attributes.start_time DESC"],
                 max_results=1000,
@@ -190,14 +258,45 @@ class RunStore:
     def curves(self, run_id: str, metrics: Iterable[str]) -> pd.DataFrame:
         """Return metric histories as a long table: metric, step, value, time (seconds since 1970).
 
-        Metrics that the run has not recorded (yet) are left out.
+        Metrics that the run has not recorded (yet) are left out. Where a run was resumed, what it
+        had recorded beyond its checkpoint is left out: the steps were trained again. A call reads
+        only what is new since the last one on this store, so it may be made every second.
         """
-        rows = [
-            (metric, point.step, point.value, point.timestamp / 1000)
-            for metric in metrics
-            for point in self._client.get_metric_history(run_id, metric)
-        ]
-        return pd.DataFrame(rows, columns=["metric", "step", "value", "time"])
+        with self._reading:
+            known = self._histories.setdefault(run_id, {})
+            self._histories.move_to_end(run_id)
+            while len(self._histories) > _RUNS_REMEMBERED:
+                self._histories.popitem(last=False)
+            found = {}
+            for metric in metrics:
+                known[metric] = self._read_on(run_id, metric, known.get(metric, _NOTHING))
+                found[metric] = known[metric].valid()
+        return pd.DataFrame(
+            {
+                "metric": pd.Series(
+                    np.repeat(np.array([*found, ""], object), [*map(len, found.values()), 0]),
+                    dtype="str",
+                ),
+                "step": np.concatenate([_NOTHING.steps, *(h.steps for h in found.values())]),
+                "value": np.concatenate([_NOTHING.values, *(h.values for h in found.values())]),
+                "time": np.concatenate([_NOTHING.times, *(h.times for h in found.values())]) / 1e3,
+            }
+        )
+
+    def _read_on(self, run_id: str, metric: str, known: "_History") -> "_History":
+        """Return a history with what was recorded since it was read."""
+        if len(known):
+            # MlflowClient reads all, always. Points come in the order of their time, so those that
+            # are new are those after the known ones.
+            store = self._client._tracking_client.store
+            token = SearchUtils.create_page_token(len(known))
+            try:
+                new = _History.of(store.get_metric_history(run_id, metric, None, token))
+            except MlflowException:  # a server that counts its pages in another way
+                new = None
+            if new is not None and new.follows(known):
+                return known.plus(new)
+        return _History.of(self._client.get_metric_history(run_id, metric))
 
     def path(self, run_id: str, artefact: str) -> Path:
         """Return a local path of an artefact (a file or folder), fetched where it is remote.
@@ -217,12 +316,40 @@ class RunStore:
             raise TrainingError(f"Run {run_id} has no file '{artefact}'.") from error
 
     def request(self, run_id: str, what: Request) -> None:
-        """Ask a run to stop early (keeping its best weights) or to cancel."""
+        """Ask a run to stop early (keeping its best weights) or to cancel; a cancel stays one."""
+        if what == "stop" and self.get(run_id).request == "cancel":
+            return
         self._client.set_tag(run_id, TAG_REQUEST, what)
 
+    def queue_again(self, run_id: str) -> None:
+        """Put an ended run at the end of the queue, without a trace of how it ended."""
+        now = f"{time.time():.6f}"
+        times = int(self.get(run_id).tags.get(TAG_RESUMED) or 0) + 1
+        gone = (TAG_REASON, TAG_REQUEST, TAG_WORKER, TAG_EXIT, TAG_SEEN_AT, TAG_PROGRESS)
+        self.set_tags(
+            run_id,
+            {
+                **dict.fromkeys(gone, ""),
+                TAG_QUEUED_AT: now,
+                TAG_ORDER: now,
+                TAG_RESUMED: str(times),
+                TAG_STATUS: Status.QUEUED,
+            },
+        )
+        self._client.update_run(run_id, _MLFLOW_STATE[Status.QUEUED])
+
     def delete(self, run_id: str) -> None:
-        """Take a run off the list; its files stay until MLflow's own garbage collection."""
+        """Take a run off the list and its files off this machine's disk.
+
+        Files kept on a server stay there until MLflow's own garbage collection.
+        """
+        place = _local_folder(self._client.get_run(run_id).info.artifact_uri)
         self._client.delete_run(run_id)
+        with self._reading:
+            self._histories.pop(run_id, None)
+        # MLflow keeps them in ".../RUN_ID/artifacts": nothing else is ever removed.
+        if place is not None and place.parent.name == run_id:
+            shutil.rmtree(place.parent, ignore_errors=True)
 
     # -- for whoever trains ---------------------------------------------------------------------
 
@@ -239,8 +366,22 @@ class RunStore:
         self._client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Record facts that never change during the run."""
-        self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        """Record facts that never change during the run.
+
+        Raises:
+            TrainingError: one was recorded with another value before the run was resumed.
+        """
+        try:
+            self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        except MlflowException:
+            known = self.get(run_id).params
+            for name, value in params.items():
+                if known.get(name, str(value)) != str(value):
+                    raise TrainingError(
+                        f"The run began with {name} = {known[name]}, and now it is {value}: its "
+                        "data or the code changed since, so it cannot go on. Repeat it."
+                    ) from None
+            raise
 
     def log_points(self, run_id: str, points: Iterable[tuple[str, int, float, float]]) -> None:
         """Record many metric points at once: (metric, step, value, seconds since 1970)."""
@@ -267,6 +408,34 @@ class RunStore:
             local.write_text(text, encoding="utf-8")
             self.write_file(run_id, local)
 
+    @contextmanager
+    def watch_system(self, run_id: str) -> Iterator[None]:
+        """Record the machine's load while the context lasts, a point every five seconds.
+
+        MLflow's system metrics: CPU, memory, disk and network, and load and memory of each GPU
+        where ``nvidia-ml-py`` is installed; their names begin with ``system/``. The run must be
+        running. What goes wrong here is logged and ends no run.
+        """
+        monitor = None
+        try:
+            monitor = SystemMetricsMonitor(
+                run_id,
+                sampling_interval=_SYSTEM_INTERVAL,
+                resume_logging=True,  # steps go on where the run was resumed
+                tracking_uri=self.uri,
+            )
+            monitor.start()
+        except Exception:
+            _log.exception("The machine's load cannot be recorded.")
+        try:
+            yield
+        finally:
+            try:
+                if monitor is not None:
+                    monitor.finish()
+            except Exception:
+                _log.exception("The last points of the machine's load are lost.")
+
     def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
@@ -274,6 +443,60 @@ class RunStore:
         local = self.uri.startswith("sqlite")
         location = (workspace.home() / "artifacts").as_uri() if local else None
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+@dataclass(frozen=True, eq=False)
+class _History:
+    """All points of one metric of one run, in the order of their time."""
+
+    steps: np.ndarray  # int64 (n,)
+    values: np.ndarray  # float64 (n,)
+    times: np.ndarray  # int64 (n,), milliseconds since 1970
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @classmethod
+    def of(cls, points: Iterable[Metric]) -> "_History":
+        rows = [(point.step, point.value, point.timestamp) for point in points]
+        steps, values, times = zip(*rows, strict=True) if rows else ((), (), ())
+        return cls(
+            np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64)
+        )
+
+    def follows(self, known: "_History") -> bool:
+        """Tell if all points come after the known ones: not so where a clock was set back."""
+        if not len(self) or not len(known):
+            return True
+        return (self.times[0], self.steps[0]) > (known.times[-1], known.steps[-1])
+
+    def plus(self, new: "_History") -> "_History":
+        if not len(new):
+            return self
+        return _History(
+            np.concatenate([self.steps, new.steps]),
+            np.concatenate([self.values, new.values]),
+            np.concatenate([self.times, new.times]),
+        )
+
+    def valid(self) -> "_History":
+        """Leave out what was trained again: a point at or beyond the step of a later point."""
+        if not len(self):
+            return self
+        least_after = np.minimum.accumulate(self.steps[:0:-1])[::-1]
+        kept = np.append(self.steps[:-1] < least_after, True)
+        return self if kept.all() else _History(*(a[kept] for a in vars(self).values()))
+
+
+_NOTHING = _History.of(())
+
+
+def _local_folder(artifact_uri: str) -> Path | None:
+    """Return the folder that an artefact address means on this machine, None for a remote one."""
+    parts = urlsplit(artifact_uri)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return None
+    return Path(unquote(parts.path))
 
 
 def _local_uri() -> str:

@@ -1,7 +1,7 @@
 """The process that trains one run: ``python -m cxr_core.training.worker RUN_ID``.
 
 Waits for its turn, trains, and leaves in the run store how it ended: with a bundle, or with the
-reason in words.
+reason in words. A run that failed keeps its checkpoint, from which it can be resumed.
 """
 
 import errno
@@ -20,13 +20,14 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
-import cxr_core
 from cxr_core import workspace
 from cxr_core.errors import CxrError, TrainingError
-from cxr_core.training.jobs import LOG_FILE, worker_alive, worker_name
+from cxr_core.training import jobs
+from cxr_core.training.machine import MemoryKills, code_version
 from cxr_core.training.tracking import (
+    TAG_CODE,
+    TAG_MEMORY_KILLS,
     TAG_PHASE,
-    TAG_QUEUED_AT,
     TAG_SEEN_AT,
     TAG_WORKER,
     RunStore,
@@ -37,21 +38,46 @@ from cxr_core.training.writer import RunCancelled, RunWriter, patiently
 _log = logging.getLogger(__name__)
 
 _QUEUE_POLL = 1.0  # seconds between two looks at the queue
+# How libraries that write files or the run store say it, in an error of their own.
+_DISK_FULL = ("No space left on device", "database or disk is full")
 
 
 def main(run_id: str) -> int:
     """Train one run to its end; return the exit status, 0 unless it failed."""
-    log = workspace.run_folder(run_id) / LOG_FILE
-    _write_all_output_to(log)
-    signal.signal(signal.SIGTERM, _on_terminate)
-    store = RunStore()
+    folder = workspace.run_folder(run_id)
+    log = folder / jobs.LOG_FILE
+    try:
+        alone = FileLock(folder / "worker.lock").acquire(timeout=0)
+    except Timeout:
+        _log.error("Run %s has a worker already.", run_id)
+        return 1
+    with alone:
+        store = RunStore()
+        if not store.get(run_id).status.active:
+            _log.error("Run %s has ended already.", run_id)
+            return 1
+        _write_all_output_to(log)
+        signal.signal(signal.SIGTERM, _on_terminate)
+        return int(_run(run_id, store, log) is Status.FAILED)
+
+
+def _run(run_id: str, store: RunStore, log: Path) -> Status:
+    """Take the run's turn and train; leave how it ended in the store, and return it."""
     status, reason = Status.FAILED, ""
     try:
-        store.set_tags(run_id, {TAG_WORKER: worker_name(os.getpid())})
+        store.set_tags(
+            run_id,
+            {
+                TAG_WORKER: jobs.worker_name(os.getpid()),
+                TAG_CODE: code_version(),
+                TAG_MEMORY_KILLS: str(MemoryKills.so_far() or ""),
+            },
+        )
         store.write_text(run_id, "environment.txt", environment())
         with _turn(run_id, store):
             store.set_status(run_id, Status.RUNNING)
-            status = _train(run_id, store)
+            with store.watch_system(run_id):
+                status = _train(run_id, store)
     except RunCancelled:
         status = Status.CANCELLED
     except BaseException as error:
@@ -65,27 +91,29 @@ def main(run_id: str) -> int:
         except Exception:
             _log.exception("The log could not be kept with the run.")  # how it ended matters more
         patiently(lambda: store.set_status(run_id, status, reason))
-    return int(status is Status.FAILED)
+    if status is not Status.FAILED:
+        jobs.drop_checkpoint(run_id)
+    return status
 
 
 def in_words(error: BaseException) -> str:
     """Return why a run failed, in sentences for people."""
     if isinstance(error, CxrError):
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    text = _first_line(error)
+    kind = type(error).__name__
+    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError" or "OUT_OF_MEM" in text:
+        return f"Memory ran out. {jobs.LESS_MEMORY} ({text})"
+    file = error.filename if isinstance(error, OSError) else None
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or any(words in str(error) for words in _DISK_FULL):
         return (
-            "Memory ran out. Lower optimise.batch_size or image.size, or close other programs. "
-            f"({_first_line(error)})"
+            f"The disk is full ({file or workspace.home()}). Free some space, or set CXR_HOME to "
+            "a larger disk."
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
-            f"The disk is full ({error.filename or workspace.home()}). Free some space, or set "
-            "CXR_HOME to a larger disk."
-        )
-    return (
-        f"An unexpected fault ended the run: {type(error).__name__}: {_first_line(error)}. "
-        "See the log for where it happened."
-    )
+    if isinstance(error, OSError) and file:
+        return f"The file {file} cannot be read or written: {error.strerror}."
+    return f"An unexpected fault ended the run: {kind}: {text}. See the log for where it happened."
 
 
 def environment() -> str:
@@ -95,7 +123,7 @@ def environment() -> str:
     )
     return "\n".join(
         [
-            f"cxr_core {cxr_core.__version__}",
+            f"cxr_core {code_version()}",
             f"python {platform.python_version()}",
             f"system {platform.platform()}",
             f"processors {os.cpu_count()}",
@@ -126,7 +154,9 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
     lock = FileLock(workspace.home() / "device.lock")
     while True:
         store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
-        if store.get(run_id).request is not None:  # nothing to keep yet: "stop" is "cancel"
+        request = store.get(run_id).request
+        # Where there is nothing to keep yet, "stop" is "cancel".
+        if request == "cancel" or (request == "stop" and not jobs.has_checkpoint(run_id)):
             raise RunCancelled
         if _first_in_queue(run_id, store):
             try:
@@ -142,14 +172,12 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
 
 
 def _first_in_queue(run_id: str, store: RunStore) -> bool:
-    """Tell if no living worker of this machine waits since longer."""
-    queued = store.list(Status.QUEUED)
-    queued.sort(key=lambda record: (float(record.tags[TAG_QUEUED_AT]), record.run_id))
-    host = worker_name(os.getpid()).split()[0]
-    for record in queued:
+    """Tell if no living worker of this machine is before it in the queue."""
+    host = jobs.worker_name(os.getpid()).split()[0]
+    for record in jobs.queue(store):
         if record.run_id == run_id:
             return True
-        if record.tags.get(TAG_WORKER, host).split()[0] == host and worker_alive(record):
+        if (record.tags.get(TAG_WORKER) or host).split()[0] == host:
             return False
     return True
 

@@ -3,11 +3,21 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 
 from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
-from cxr_core.training.tracking import TAG_PHASE, RunStore, Status
+from cxr_core.training import tracking
+from cxr_core.training.tracking import (
+    TAG_EXIT,
+    TAG_PHASE,
+    TAG_RESUMED,
+    TAG_WORKER,
+    RunStore,
+    Status,
+    settings_key,
+)
 from cxr_core.training.writer import RunCancelled, RunWriter
 
 CONFIG = RunConfig().with_values({"optimise.epochs": 3, "data.root": "phantom"})
@@ -52,9 +62,75 @@ def test_runs_are_listed_newest_first_and_by_status(store):
     assert store.list(Status.FAILED) == []
 
 
-def test_a_deleted_run_is_off_the_list(store, run_id):
+def test_runs_are_found_by_their_tags(store):
+    ids = [store.create(CONFIG, name="run", tags={"cxr.data": name}) for name in "ab"]
+    assert [record.run_id for record in store.list(tags={"cxr.data": "b"})] == [ids[1]]
+    assert store.list(Status.RUNNING, {"cxr.data": "b"}) == []
+
+
+def test_runs_of_the_same_settings_share_a_key_whatever_their_name():
+    assert settings_key(CONFIG.with_values({"name": "mine"})) == settings_key(CONFIG)
+    assert settings_key(CONFIG.with_values({"seed": 1})) != settings_key(CONFIG)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(store, run_id):
+    assert store.find(run_id).run_id == run_id
+    assert store.find(run_id[:6]).run_id == run_id
+    for spec in (run_id[:3], "nothing"):
+        with pytest.raises(TrainingError, match="There is no run"):
+            store.find(spec)
+
+
+def test_a_deleted_run_is_off_the_list_and_off_the_disk(store, run_id):
+    other = store.create(CONFIG, name="another run")
+    files = [store.path(each, "config.yaml") for each in (run_id, other)]
     store.delete(run_id)
-    assert store.list() == []
+    assert [record.run_id for record in store.list()] == [other]
+    with pytest.raises(TrainingError, match="was deleted"):
+        store.get(run_id)
+    assert [file.exists() for file in files] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "place", ["file:///srv/films/artifacts", "s3://bucket/RUN/artifacts", "mlflow-artifacts:/RUN/a"]
+)
+def test_deleting_a_run_removes_nothing_but_its_own_local_folder(store, run_id, monkeypatch, place):
+    removed: list[object] = []
+    monkeypatch.setattr(tracking.shutil, "rmtree", lambda folder, **_: removed.append(folder))
+    run = store._client.get_run(run_id)
+    run.info._artifact_uri = place.replace("RUN", run_id)
+    monkeypatch.setattr(store._client, "get_run", lambda _: run)
+    store.delete(run_id)
+    assert removed == []
+
+
+def test_a_run_queued_again_bears_no_trace_of_its_end(store, run_id):
+    store.set_status(run_id, Status.RUNNING)
+    store.request(run_id, "stop")
+    store.set_tags(run_id, {TAG_WORKER: "host 1 2.0", TAG_EXIT: "SIGKILL"})
+    store.set_status(run_id, Status.FAILED, "because")
+    before = store.get(run_id)
+    store.queue_again(run_id)
+    record = store.get(run_id)
+    assert (record.status, record.reason, record.request) == (Status.QUEUED, "", None)
+    assert record.ended is None
+    assert record.tags[TAG_WORKER] == record.tags[TAG_EXIT] == ""
+    assert record.tags[TAG_RESUMED] == "1"
+    assert record.order > before.order
+    assert record.params == before.params
+
+
+def test_a_request_to_stop_does_not_take_back_one_to_cancel(store, run_id):
+    store.request(run_id, "cancel")
+    store.request(run_id, "stop")
+    assert store.get(run_id).request == "cancel"
+
+
+def test_a_fact_that_changed_while_a_run_was_away_is_a_sentence(store, run_id):
+    store.log_params(run_id, {"films": 100, "classes": "A,B"})
+    store.log_params(run_id, {"films": 100, "classes": "A,B"})  # as after a resume
+    with pytest.raises(TrainingError, match="began with films = 100, and now it is 99"):
+        store.log_params(run_id, {"films": 99, "classes": "A,B"})
 
 
 def test_curves_come_back_in_order_and_unknown_metrics_are_left_out(store, run_id):
@@ -70,6 +146,68 @@ def test_curves_come_back_in_order_and_unknown_metrics_are_left_out(store, run_i
 def test_more_points_than_one_call_may_carry(store, run_id):
     store.log_points(run_id, [("batch_loss", step, 1 / (step + 1), 0.0) for step in range(2500)])
     assert len(store.curves(run_id, ["batch_loss"])) == 2500
+
+
+def test_what_was_trained_again_after_a_resume_takes_the_place_of_what_was_before(store, run_id):
+    first = [("batch_loss", step, 1.0, 100 + step) for step in (1, 3, 5, 8, 10)]
+    again = [("batch_loss", step, 2.0, 200 + step) for step in (5, 6, 9)]  # from step 4 on
+    store.log_points(run_id, [*first, ("val_loss", 1, 1.0, 110.0)])
+    store.log_points(run_id, [*again, ("val_loss", 1, 2.0, 210.0)])
+    table = store.curves(run_id, ["batch_loss", "val_loss"])
+    batches = table[table["metric"] == "batch_loss"]
+    assert list(batches["step"]) == [1, 3, 5, 6, 9]
+    assert list(batches["value"]) == [1, 1, 2, 2, 2]
+    assert list(table.loc[table["metric"] == "val_loss", "value"]) == [2]
+
+
+@pytest.mark.parametrize("metrics", [["batch_loss"], ["batch_loss", "val_loss"], []])
+def test_curves_read_bit_by_bit_are_those_read_at_once(store, run_id, metrics):
+    watcher = RunStore()
+    steps = [1, 2, 3, 4, 3, 4, 5, 2, 3, 6]  # resumed twice
+    for time, step in enumerate(steps):
+        store.log_points(
+            run_id, [(metric, step, step / 10, 1000.0 + time) for metric in ("batch_loss", "other")]
+        )
+        if time == 5:
+            store.log_points(run_id, [("val_loss", 1, 0.5, 1000.5)])
+        pd.testing.assert_frame_equal(
+            watcher.curves(run_id, metrics), RunStore().curves(run_id, metrics)
+        )
+
+
+def test_points_from_before_the_known_ones_are_not_lost(store, run_id):
+    """As where a run is resumed on a machine whose clock is behind."""
+    store.log_points(run_id, [("loss", step, 1.0, 100.0 + step) for step in (1, 2, 3)])
+    store.curves(run_id, ["loss"])
+    store.log_points(run_id, [("loss", 4, 1.0, 50.0)])
+    store.log_points(run_id, [("loss", 5, 1.0, 104.0)])
+    pd.testing.assert_frame_equal(
+        store.curves(run_id, ["loss"]), RunStore().curves(run_id, ["loss"])
+    )
+
+
+def test_a_server_that_counts_its_pages_differently_is_read_from_the_start(
+    store, run_id, monkeypatch
+):
+    store.log_points(run_id, [("loss", step, 1.0, 100.0 + step) for step in (1, 2)])
+    store.curves(run_id, ["loss"])
+    store.log_points(run_id, [("loss", 3, 1.0, 103.0)])
+
+    def refuse(count):
+        return "no token of this server"
+
+    monkeypatch.setattr(tracking.SearchUtils, "create_page_token", refuse)
+    assert list(store.curves(run_id, ["loss"])["step"]) == [1, 2, 3]
+
+
+def test_no_more_runs_are_remembered_than_there_is_room_for(store, monkeypatch):
+    monkeypatch.setattr(tracking, "_RUNS_REMEMBERED", 2)
+    ids = [store.create(CONFIG, name="run") for _ in range(3)]
+    for _ in range(2):
+        for run_id in ids:
+            store.log_points(run_id, [("loss", len(store.curves(run_id, ["loss"])), 1.0, 1.0)])
+    assert [len(store.curves(run_id, ["loss"])) for run_id in ids] == [2, 2, 2]
+    assert len(store._histories) == 2
 
 
 def test_files_and_folders_are_kept_under_their_names(store, run_id, tmp_path):
@@ -100,6 +238,35 @@ def test_two_may_open_a_new_store_at_once():
         stores = list(pool.map(lambda _: RunStore(), range(2)))
     run_id = stores[0].create(CONFIG, name="seen by both")
     assert stores[1].get(run_id).name == "seen by both"
+
+
+# -- the machine's load ---------------------------------------------------------------------------
+
+
+def test_the_machines_load_is_recorded_and_goes_on_after_a_resume(
+    store, run_id, monkeypatch, until
+):
+    monkeypatch.setattr(tracking, "_SYSTEM_INTERVAL", 0.02)
+    store.set_status(run_id, Status.RUNNING)
+    name = "system/cpu_utilization_percentage"
+    for known in (0, 2):
+        with store.watch_system(run_id):
+            until(lambda least=known + 2: len(store.curves(run_id, [name])) >= least, "two points")
+    table = store.curves(run_id, [name, "system/system_memory_usage_percentage"])
+    cpu = table[table["metric"] == name]
+    assert list(cpu["step"]) == list(range(len(cpu)))
+    assert table["value"].between(0, 100).all()
+
+
+def test_a_machine_that_cannot_be_watched_ends_no_run(store, run_id, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no such sensor")
+
+    monkeypatch.setattr(tracking, "SystemMetricsMonitor", fail)
+    with store.watch_system(run_id):
+        pass
+    with pytest.raises(ZeroDivisionError), store.watch_system(run_id):
+        raise ZeroDivisionError  # what ends the run stays what it is
 
 
 # -- the writer -----------------------------------------------------------------------------------
