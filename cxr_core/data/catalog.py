@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -167,6 +167,16 @@ def scan(
         synthetic="synthetic" in films and bool(films["synthetic"].map(_is_true).any()),
         frame=frame[COLUMNS + extras].reset_index(drop=True),
     )
+
+
+def with_patients(catalog: Catalog, pattern: str) -> Catalog:
+    """Return a catalog whose patients are named by a regular expression, as by a scan with it.
+
+    Raises:
+        DatasetError: the expression is malformed, has no group or matches no path.
+    """
+    ids, rule = patients.identify(list(catalog.frame["path"]), None, pattern)
+    return replace(catalog, frame=catalog.frame.assign(patient_id=ids), patient_rule=rule)
 
 
 def looks(catalog: Catalog) -> Looks:

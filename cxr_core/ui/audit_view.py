@@ -1,7 +1,7 @@
 """The audit on the Dataset page: its three gravest findings as cards, and all of them in a tab."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -11,8 +11,18 @@ from cxr_core import figures
 from cxr_core.data import exclusions
 from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit
 from cxr_core.data.catalog import Catalog
+from cxr_core.diagnosis import label_review
 from cxr_core.errors import DatasetError
-from cxr_core.ui import background, charts, films, loaders, notices, splits_view, words
+from cxr_core.ui import (
+    background,
+    charts,
+    films,
+    label_view,
+    loaders,
+    notices,
+    splits_view,
+    words,
+)
 
 TABS = "dataset_tab"  # session key: the open tab of the Dataset page
 OVERVIEW, FILMS, AUDIT, SPLITS, AUGMENTATION = (
@@ -53,11 +63,15 @@ def _shelf() -> _Shelf:
 
 def job(catalog: Catalog) -> Job | None:
     """Return the audit of a set, begun now if it is small or was asked for; None otherwise."""
-    jobs, key = _shelf().jobs, loaders.key(catalog)
+    jobs, asked_by = _shelf().jobs, loaders.key(catalog)
+    checked = label_review.has_kept(catalog)
+    key = f"{asked_by}:{'labels' if checked else ''}"
     if key not in jobs:
-        if len(catalog.frame) > _UNASKED and st.session_state.get(_ASKED) != key:
+        if len(catalog.frame) > _UNASKED and st.session_state.get(_ASKED) != asked_by:
             return None
-        jobs[key] = background.Task(lambda task: audit(catalog, progress=task.tell))
+        jobs[key] = background.Task(
+            lambda task: audit(catalog, predictions=label_review.kept(catalog), progress=task.tell)
+        )
         jobs[key].ended(_AT_ONCE)
         while len(jobs) > _KEPT:
             jobs.popitem(last=False)
@@ -90,8 +104,7 @@ def open_findings(found: Audit, excluded: set[str]) -> list[Finding]:
 def gravest(findings: Sequence[Finding]) -> list[Finding]:
     """Return what goes on the cards: the gravest, each kind once, the strongest shortcut for all.
 
-    Args:
-        findings: the gravest first.
+    Of equally grave ones those come first that concern the most films.
     """
     kinds: dict[str, Finding] = {}
     for finding in findings:
@@ -99,7 +112,9 @@ def gravest(findings: Sequence[Finding]) -> list[Finding]:
     drawn_by = [finding for finding in findings if finding.kind == "shortcut"]
     if drawn_by:
         kinds["shortcut"] = max(drawn_by, key=lambda finding: finding.details["auroc"])
-    ordered = sorted(kinds.values(), key=lambda finding: SEVERITIES.index(finding.severity))
+    ordered = sorted(
+        kinds.values(), key=lambda f: (SEVERITIES.index(f.severity), -(len(f.paths) or f.count))
+    )
     return ordered[:_CARDS]
 
 
@@ -170,9 +185,21 @@ def cards(catalog: Catalog, work: Job | None, out: set[str]) -> None:
     except DatasetError as error:
         notices.wrong(error)
         return
-    shown = gravest(open_findings(found, out))
+    left = open_findings(found, out)
+    shown = gravest(left)
     if not shown:
         return
+    if len(left) > len(shown):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(f"The gravest {len(shown)} of {len(left)}", width="content")
+            st.button(
+                f"See all {len(left)}",
+                key="all_findings",
+                type="tertiary",
+                icon=":material/fact_check:",
+                on_click=_turn_to,
+                args=(AUDIT,),
+            )
     for place, finding in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
         with place, st.container(border=True, height="stretch", gap="small"):
             _card(catalog, finding)
@@ -189,13 +216,16 @@ def panel(catalog: Catalog, work: Job | None, out: set[str]) -> None:
             ":material/task_alt: Nothing amiss",
             "No twins, no leaks, no odd films, and nothing but the lungs tells the classes apart.",
         )
+        label_view.panel(catalog, found.findings)
     else:
-        table, side = st.columns([1.5, 1], gap="large")
+        with st.container(key="bench-audit"):  # the style sheet puts them one below the other
+            table, side = st.columns([1.5, 1], gap="large")
         with table:
             st.subheader("All findings", anchor=False)
             finding = _table(found.findings, out)
             _opened(catalog, finding, out)
         with side:
+            label_view.panel(catalog, found.findings)
             _shortcuts(found)
     _excluded_list(catalog, out)
 
@@ -294,7 +324,10 @@ def _table(findings: Sequence[Finding], out: set[str]) -> Finding:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
-        column_config={"Finding": st.column_config.TextColumn(width="large")},
+        column_config={
+            "Finding": st.column_config.TextColumn(width="large"),
+            "Films": st.column_config.NumberColumn(format="localized"),
+        },
     )
     chosen = state["selection"]["rows"]
     return findings[chosen[0] if chosen and chosen[0] < len(findings) else 0]
@@ -308,15 +341,29 @@ def _opened(catalog: Catalog, finding: Finding, out: set[str]) -> None:
         st.markdown(f"{finding.sentence} {finding.advice}")
         _buttons(catalog, finding, "panel")
         _evidence(finding)
-        _strip(catalog, finding.paths[:12], "panel", named=True)
+        _strip(catalog, finding.paths[:12], "panel", remarks=remarks(finding))
         left = len(set(finding.paths) & out)
         if left:
             st.caption(f"{words.count(left, 'film')} of it excluded.")
 
 
+def remarks(finding: Finding) -> dict[str, str]:
+    """Return what the audit says of single films of a finding, by their paths."""
+    details = finding.details
+    said = {path: str(view) for path, view in details.get("view", {}).items()}
+    said |= {
+        path: f"{words.percent(share)} frame" for path, share in details.get("frame", {}).items()
+    }
+    for row in details.get("suspects", ()):
+        said[row["path"]] = f"looks {words.finding(row['expected'])}"
+    return said
+
+
 def _evidence(finding: Finding) -> None:
     """Show the figures of a finding where they say more than its films."""
     details = finding.details
+    if "suspects" in details:
+        label_view.ranking(details["suspects"])
     if "matrix" in details:
         st.table(pd.DataFrame(details["matrix"]), border="horizontal")
         st.caption("Patients with films in both parts; on the diagonal, in one.")
@@ -361,15 +408,18 @@ def _excluded_list(catalog: Catalog, out: set[str]) -> None:
         )
 
 
-def _strip(catalog: Catalog, paths: Sequence[str], place: str, *, named: bool = False) -> None:
-    """Show films side by side; ``named`` writes class and patient below each."""
+def _strip(
+    catalog: Catalog, paths: Sequence[str], place: str, remarks: Mapping[str, str] | None = None
+) -> None:
+    """Show films side by side; with ``remarks`` class, patient and what there is to say below."""
     rows = catalog.frame[catalog.frame["path"].isin(paths)].set_index("path", drop=False)
     shown = rows.loc[[path for path in paths if path in rows.index]].to_dict("records")
     if not shown:
         return
-    with st.grid(min_column_width=90 if named else 60, gap="small"):
+    with st.grid(min_column_width=44 if remarks is None else 90, gap="small"):
         for film in shown:
-            films.still(catalog, film, place, named=named)
+            said = None if remarks is None else remarks.get(film["path"], "")
+            films.still(catalog, film, place, remark=said)
 
 
 def _ask(key: str) -> None:
@@ -382,7 +432,7 @@ def _turn_to(tab: str) -> None:
 
 def _to_splits(anew: bool) -> None:
     if anew:
-        st.session_state[splits_view.DIVISION] = "recut"
+        splits_view.cut_anew()
     _turn_to(SPLITS)
 
 

@@ -81,6 +81,23 @@ def choose() -> Catalog | None:
     return catalog
 
 
+def take(root: str, patient_pattern: str = "") -> None:
+    """Have the choice show this data set; before it is drawn, as in a callback.
+
+    Args:
+        root: a folder, or the built-in set's name.
+        patient_pattern: regular expression for its patients, as ``data.patient_pattern``.
+    """
+    loaders.use_patient_pattern(root, patient_pattern)
+    kept = {str(found.root) for found in sources.local_sets()}
+    if root == sources.BUILT_IN:
+        st.session_state[_KIND] = sources.BUILT_IN
+    elif root in kept:
+        st.session_state[_KIND], st.session_state[_LOCAL] = "local", root
+    else:
+        st.session_state[_KIND], st.session_state[_FOLDER] = "folder", root
+
+
 def headline(catalog: Catalog) -> str:
     """Return the data set in one sentence: films, patients, share of each finding."""
     frame = labelled(catalog)

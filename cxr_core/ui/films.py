@@ -85,8 +85,15 @@ def strip(catalog: Catalog, frame: pd.DataFrame, most: int = 12) -> None:
                     st.caption(style.dot(film["label"], catalog.classes))
 
 
-def still(catalog: Catalog, film: Film, place: str, *, named: bool = False) -> None:
-    """Show one film small, without a click; ``named`` writes class and patient below it."""
+def still(catalog: Catalog, film: Film, place: str, *, remark: str | None = None) -> None:
+    """Show one film small, without a click; with a remark, its class and patient stand below too.
+
+    Args:
+        catalog: the data set.
+        film: which film.
+        place: names the row of films, since a film may stand in two of them.
+        remark: what there is to say of it; None leaves the film without words.
+    """
     path = film["path"]
     data = loaders.thumbnail(str(catalog.root / path), str(film["modified"]), _THUMBNAIL)
     with st.container(gap=None, key=f"strip:{place}:{path}"):
@@ -94,8 +101,8 @@ def still(catalog: Catalog, film: Film, place: str, *, named: bool = False) -> N
             st.caption(":material/broken_image: unreadable")
         else:
             st.image(data, width="stretch", alt=f"Film {path}")
-        if named:
-            st.caption(_caption(film, catalog))
+        if remark is not None:
+            st.caption(_caption(film, catalog) + (f"  \n{remark}" if remark else ""))
 
 
 def filter_by(catalog: Catalog, finding: str) -> None:

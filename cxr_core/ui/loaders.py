@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from cxr_core import images, workspace
 from cxr_core.data import sources
-from cxr_core.data.catalog import Catalog
+from cxr_core.data.catalog import Catalog, with_patients
 from cxr_core.diagnosis import bundle
-from cxr_core.errors import UnreadableImageError
+from cxr_core.errors import DatasetError, UnreadableImageError
 from cxr_core.training.tracking import RunStore
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Predictor
 
 _DATA_ROOT = "data_root"
-_CATALOGS_KEPT = 4
+_PATTERNS = "patient_patterns"  # session key: a data set's rule for patients, by its root
+_CATALOGS_KEPT = 6
 
 
 class _Shelf:
@@ -37,7 +37,7 @@ class _Shelf:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.catalogs: OrderedDict[tuple[Path, str], Catalog] = OrderedDict()
+        self.catalogs: OrderedDict[tuple[Path, str, str], Catalog] = OrderedDict()
 
 
 @st.cache_resource(show_spinner=False)
@@ -55,39 +55,74 @@ def use_data(root: str) -> None:
     st.session_state[_DATA_ROOT] = root
 
 
+def patient_pattern(root: str = "") -> str:
+    """Return this session's regular expression for the patients of a data set, "" for none.
+
+    What ``data.patient_pattern`` must be for training to know patients as the pages do.
+
+    Args:
+        root: as of :func:`data_root`, whose set is meant where nothing is given.
+    """
+    return str(st.session_state.get(_PATTERNS, {}).get(root or data_root(), ""))
+
+
+def use_patient_pattern(root: str, pattern: str) -> None:
+    """Have the patients of a data set named by a regular expression; "" for the set's own rule."""
+    kept = st.session_state.get(_PATTERNS, {})
+    st.session_state[_PATTERNS] = {**kept, root: pattern}
+
+
 def catalog(root: str) -> Catalog:
-    """Open a data set, with a progress bar where that takes time.
+    """Open a data set by this session's rule for its patients, with a bar where that takes time.
 
     Raises:
         DatasetError: the folder is no usable data set.
     """
-    shelf, key = _shelf(), (workspace.home(), root)
-    with shelf.lock:
-        if key in shelf.catalogs:
-            shelf.catalogs.move_to_end(key)
-            return shelf.catalogs[key]
-    place = st.empty()
-    opened = sources.open_catalog(root, progress=_bar(place))
-    place.empty()
-    with shelf.lock:
-        shelf.catalogs[key] = opened
-        while len(shelf.catalogs) > _CATALOGS_KEPT:
-            shelf.catalogs.popitem(last=False)
-    return opened
+    opened = _remembered(root, "", lambda: _scanned(root))
+    pattern = patient_pattern(root)
+    if not pattern:
+        return opened
+    try:
+        return _remembered(root, pattern, lambda: with_patients(opened, pattern))
+    except DatasetError as error:  # the files changed since somebody wrote the rule
+        use_patient_pattern(root, "")
+        st.toast(str(error))
+        return opened
 
 
 def forget_catalog(root: str) -> None:
     """Have the next :func:`catalog` look at the files again."""
     shelf = _shelf()
     with shelf.lock:
-        shelf.catalogs.pop((workspace.home(), root), None)
+        for known in [k for k in shelf.catalogs if k[:2] == (workspace.home(), root)]:
+            del shelf.catalogs[known]
 
 
 def key(catalog: Catalog) -> str:
     """Return what names a data set to a cache: changes with films, labels, parts and patients."""
-    told = catalog.frame[["path", "md5", "label", "split", "patient_id"]]
-    total = pd.util.hash_pandas_object(told, index=False).sum()
-    return f"{catalog.root}:{len(told)}:{total:x}"
+    return f"{catalog.root}:{catalog.identity}"
+
+
+def _remembered(root: str, pattern: str, make: Callable[[], Catalog]) -> Catalog:
+    """Return a catalog from the shelf, made now where it is not there."""
+    shelf, place = _shelf(), (workspace.home(), root, pattern)
+    with shelf.lock:
+        if place in shelf.catalogs:
+            shelf.catalogs.move_to_end(place)
+            return shelf.catalogs[place]
+    made = make()
+    with shelf.lock:
+        shelf.catalogs[place] = made
+        while len(shelf.catalogs) > _CATALOGS_KEPT:
+            shelf.catalogs.popitem(last=False)
+    return made
+
+
+def _scanned(root: str) -> Catalog:
+    place = st.empty()
+    opened = sources.open_catalog(root, progress=_bar(place))
+    place.empty()
+    return opened
 
 
 def _bar(place: st.delta_generator.DeltaGenerator) -> Callable[[str, int, int], None]:
