@@ -21,7 +21,7 @@ from cxr_core.training.callbacks import (
     SettledNormalisation,
     Validation,
 )
-from cxr_core.training.checkpoint import Checkpoint
+from cxr_core.training.checkpoint import Checkpoint, Saver
 from cxr_core.training.device import Device, fastest_format, number_formats, precision
 from cxr_core.training.film_set import FilmSet
 from cxr_core.training.pictures import EpochPictures
@@ -47,7 +47,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
         TrainingError: training diverged, or the checkpoint is damaged.
         RunCancelled: somebody asked for it.
     """
-    state = Checkpoint.load(folder)
+    state, saver = Checkpoint.load(folder), Saver(folder)
     policy = state.precision if state else _number_format(films, config, run, device)
     requests = Requests(run)
     keeper = BestWeights(config.stop.monitor, config.stop.patience)
@@ -83,7 +83,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
             state = Checkpoint.of(
                 model, epoch=epoch, rate=rate, best=keeper.best, plateau=memory, precision=policy
             )
-            state.save(folder)
+            saver.save(state)
 
         training = films.training(config, stage.size)
         validate = Validate(model, films, config, stage.size, run.obey)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis.bundle import DataInfo
 from cxr_core.errors import TrainingError
-from cxr_core.training import callbacks, fitting, network, pictures, stages
+from cxr_core.training import callbacks, checkpoint, fitting, network, pictures, stages
 from cxr_core.training.checkpoint import FILE, Checkpoint
 from cxr_core.training.device import Device, fastest_format, number_formats
 from cxr_core.training.film_set import FilmSet, Part
@@ -128,7 +128,10 @@ STAGES_AND_AVERAGES = {
 }
 
 
-def test_a_run_that_was_cut_off_in_every_epoch_ends_with_the_weights_of_one_left_alone(tmp_path):
+def test_a_run_that_was_cut_off_in_every_epoch_ends_with_the_weights_of_one_left_alone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "_PACE", 0.0)  # every state is saved
     settings = config(**STAGES_AND_AVERAGES)
     whole = fit(settings, tmp_path / "whole")
     folder = tmp_path / "cut"
@@ -150,6 +153,26 @@ def test_a_training_that_was_over_is_not_taken_further(tmp_path):
     again = Run()
     fit(settings, tmp_path, again)
     assert "batch_loss" not in again.metrics
+
+
+def test_a_state_that_takes_long_to_save_is_saved_less_often(tmp_path, monkeypatch):
+    class Slow:
+        saved = 0
+
+        def save(self, folder: Path) -> None:
+            self.saved += 1
+            clock.now += 3.0
+
+    class Clock:
+        now = 0.0
+
+    clock, state = Clock(), Slow()
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock.now)
+    saver = checkpoint.Saver(tmp_path)
+    for _ in range(10):
+        clock.now += 25.0
+        saver.save(state)
+    assert state.saved == 4  # at 25 s, and whenever a minute has passed since
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path):
