@@ -27,4 +27,4 @@ asked = st.query_params.get("run")
 run = next((run for run in runs if run.run_id == asked), runs[0])
 run = run_views.table(runs, opened=run, key="runs_table")
 st.query_params["run"] = run.run_id
-run_views.details(run)
+run_views.details(run, runs)

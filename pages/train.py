@@ -4,12 +4,12 @@ import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.training import jobs
-from cxr_core.training.tracking import Status
-from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_views
+from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_verbs, run_views
 
 door.pass_through()
 try:
     runs = jobs.runs(loaders.store())
+    waiting = jobs.queue(loaders.store())
 except CxrError as error:
     notices.wrong(error)
     notices.end_page()
@@ -27,10 +27,10 @@ with bench:  # first: opening a data set must not keep a run from being seen
             "here as the network learns; the run goes on if you close this page.",
         )
     else:
-        monitor.heading(shown)
+        monitor.heading(shown, "train")
         run_views.outcome(shown)
-        monitor.picture(shown)
-    monitor.queue([run for run in reversed(runs) if run.status is Status.QUEUED and run != shown])
+        monitor.picture(shown, runs, key="monitor")
+    run_verbs.queue([run for run in waiting if run != shown])
 with setup:
     st.subheader("What to train", anchor=False)
     catalog = datasets.choose()
@@ -38,5 +38,4 @@ with setup:
         notices.synthetic_badge(catalog.synthetic)
         chosen = launch.configure(catalog)
         if chosen is not None:
-            recipe, config = chosen
-            launch.button(recipe, config, catalog, runs, enabled=launch.checks(config))
+            launch.button(chosen, catalog, runs, enabled=launch.checks(chosen.config, catalog))

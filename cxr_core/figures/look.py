@@ -19,6 +19,7 @@ VALIDATION_COLOUR = "#18A39B"
 SECOND_COLOUR = "#7F78D8"  # a second figure beside the believed one
 MARK = "#808A94"  # the threshold: a gray as far from black as from white
 GUIDE = "rgba(128, 138, 148, 0.75)"
+LEGEND_HEIGHT = 26  # px, one row
 GRID = "rgba(128, 138, 148, 0.20)"
 
 
@@ -48,7 +49,7 @@ def layout(height: int, *, title: str = "", legend: bool = True) -> dict[str, An
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
         # A row for the title, one for the legend; a legend that wraps makes its own room.
-        "margin": {"l": 8, "r": 12, "t": 12 + 26 * bool(title) + 26 * legend, "b": 8},
+        "margin": {"l": 8, "r": 12, "t": 12 + 26 * bool(title) + LEGEND_HEIGHT * legend, "b": 8},
         "showlegend": legend,
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         # A redraw with new points leaves zoom and hidden traces as the reader set them.

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from cxr_core.figures.look import SECOND_COLOUR, TRAIN_COLOUR, VALIDATION_COLOUR, layout
+from cxr_core.figures.look import (
+    LEGEND_HEIGHT,
+    SECOND_COLOUR,
+    TRAIN_COLOUR,
+    VALIDATION_COLOUR,
+    layout,
+)
 from cxr_core.figures.thinning import envelope, thin
 
 # One a run, in the order of the runs: mid-tones that stand out on dark and light, and a shape each.
@@ -192,7 +198,9 @@ def machine(
         unit: Of the values, for the hover text.
         most: Where the axis ends; by default at the highest value.
     """
-    figure = go.Figure(layout=layout(_SMALL, title=title, legend=len(lines) > 1))
+    named = len(lines) > 1
+    height = _SMALL + LEGEND_HEIGHT * named
+    figure = go.Figure(layout=layout(height, title=title, legend=named))
     start = table["time"].min() if len(table) else 0.0
     for place, (metric, name) in enumerate(lines.items()):
         points = table[(table["metric"] == metric) & table["value"].notna()].sort_values("time")
@@ -207,7 +215,10 @@ def machine(
         )
     figure.update_xaxes(title="minutes", rangemode="tozero", nticks=7)
     figure.update_yaxes(
-        range=None if most is None else [0, 1.04 * most], rangemode="tozero", nticks=5
+        range=None if most is None else [0, 1.04 * most],
+        rangemode="tozero",
+        nticks=5,
+        ticksuffix=f" {unit}",
     )
     return figure
 

@@ -2,63 +2,84 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import pandas as pd
 import streamlit as st
 
-from cxr_core.config import RunConfig
+from cxr_core.config import RunConfig, Scalar
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import ConfigError, CxrError
-from cxr_core.training import jobs, recipes
-from cxr_core.training.tracking import RunRecord
-from cxr_core.ui import forms, loaders, notices, words
+from cxr_core.training import bundle_index, jobs, recipes
+from cxr_core.training.tracking import TAG_RECIPE, RunRecord
+from cxr_core.ui import datasets, forms, layers_view, loaders, notices, words, yaml_view
 from cxr_core.zoo import registry
 
 FIRST_RECIPE = "quick"
 RECIPE = "recipe"  # session key: the recipe chosen
-_WEIGHTS = {"none": "Random weights", "imagenet": "ImageNet weights"}
 _WATCHED = "watched_run"
 _STARTED = "started_at"
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
+_ELSEWHERE = ("data.root",)  # settings that the page asks for outside the form
 
 
-def configure(catalog: Catalog) -> tuple[str, RunConfig] | None:
-    """Draw recipe and settings; return the recipe's name and the configuration.
+@dataclass(frozen=True)
+class Chosen:
+    """What the form says."""
+
+    recipe: str  # where the settings come from; "" for a file's
+    title: str  # what to call that
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Where the form's settings come from, if not from the recipe."""
+
+    source: str  # in words, as it stands in a sentence
+    title: str  # what to call a run of it
+    recipe: str  # "" for a file's
+
+
+def configure(catalog: Catalog) -> Chosen | None:
+    """Draw recipe and settings; return what was chosen.
 
     Returns None where the settings do not go together; the sentence that says so is on the page.
     """
-    names = list(recipes.names())
-    recipe = st.selectbox(
-        "Recipe",
-        names,
-        index=names.index(FIRST_RECIPE) if FIRST_RECIPE in names else 0,
-        format_func=lambda name: name.replace("_", " ").capitalize(),
-        key=RECIPE,
-        persist_state="session",
-    )
-    st.caption(recipes.describe(recipe))
+    recipe = _recipe()
     base = recipes.load(recipe)
-    key = f"train:{recipe}"
-    network = st.session_state.get(f"{key}:model.architecture", base.model.architecture)
+    key = _key(recipe)
+    differences = st.container()
     values = forms.run_settings(
         base,
         key,
         choices={
             "model.architecture": {name: registry.get(name).title for name in registry.names()},
-            "model.weights": {w: _WEIGHTS.get(w, w) for w in registry.get(network).weights},
+            "model.weights": _starts(key, base),
         },
-        leave_out=("data.root",),
+        leave_out=_ELSEWHERE,
     )
+    filled: Filled | None = st.session_state.get(_filled(key))
+    with differences:
+        _differences(key, base, values, filled)
+    title = filled.title if filled else recipe.replace("_", " ")
+    config = None
     try:
-        return recipe, base.with_values({**values, "data.root": loaders.data_root()})
+        config = base.with_values({**values, "data.root": loaders.data_root()})
     except ConfigError as error:
         notices.wrong(error)
+    else:
+        layers_view.panel(config, len(catalog.classes))
+    yaml_view.panel(config, title.replace(" ", "_"), _fill_from_file)
+    if config is None:
         return None
+    return Chosen(filled.recipe if filled else recipe, config.name or title, config)
 
 
-def checks(config: RunConfig) -> bool:
+def checks(config: RunConfig, catalog: Catalog) -> bool:
     """List what speaks against the run; return whether it can start."""
-    problems = jobs.check(config, loaders.store())
+    problems = jobs.check(config, loaders.store(), catalog=catalog)
     for problem in problems:
         show, icon = (
             (st.error, ":material/error:")
@@ -71,19 +92,16 @@ def checks(config: RunConfig) -> bool:
     return all(problem.severity != "error" for problem in problems)
 
 
-def button(
-    recipe: str, config: RunConfig, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool
-) -> None:
+def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool) -> None:
     """Draw the button that says what it will do, and start the run when it is pressed."""
     before = sum(run.status.active for run in runs)
     verb = "Queue" if before else "Train"
-    name = config.name or recipe.replace("_", " ")
-    seconds = estimate(config, films=_training_films(config, catalog), runs=runs)
+    seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
     about = f": {words.estimate(seconds)}" if seconds else ""
     if before:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     if st.button(
-        f"{verb} {name} on {catalog.name}{about}",
+        f"{verb} {chosen.title} on {catalog.name}{about}",
         key="start_run",  # the label changes as runs go on: without a key a click would be lost
         type="primary",
         icon=":material/play_arrow:",
@@ -94,7 +112,9 @@ def button(
             return
         st.session_state[_STARTED] = time.monotonic()
         try:
-            started = jobs.start(config, recipe=recipe, store=loaders.store())
+            started = jobs.start(
+                chosen.config, recipe=chosen.recipe, store=loaders.store(), catalog=catalog
+            )
         except CxrError as error:
             notices.wrong(error)
             return
@@ -118,12 +138,28 @@ def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float 
     return None
 
 
-def _training_films(config: RunConfig, catalog: Catalog) -> int:
-    """Return about how many films an epoch has."""
-    published = int((catalog.frame["split"] == "train").sum())
-    if published and config.data.split != "recut":
-        return published
-    return int(len(catalog.frame) * (1 - config.data.val_fraction - config.data.test_fraction))
+def repeat(record: RunRecord) -> None:
+    """Fill the form with the settings and the films of a run; before the page is drawn.
+
+    Raises:
+        TrainingError: the run's configuration is gone.
+        ConfigError: it is of another version of the app, and this one does not know its settings.
+    """
+    recipe = record.tags.get(TAG_RECIPE, "")
+    config = loaders.store().config(record.run_id)
+    if recipe in recipes.names():
+        st.session_state[RECIPE] = recipe
+    when = f"{record.created:%d %b %H:%M} UTC"
+    source = f"run {record.name} of {when}"
+    fill(config, Filled(source, config.name or record.name.replace("_", " "), recipe))
+    datasets.take(config.data.root)
+
+
+def fill(config: RunConfig, filled: Filled) -> None:
+    """Have the form show a configuration; before it is drawn, as in a callback."""
+    key = _key(st.session_state.get(RECIPE, _first()))
+    forms.fill(key, _of_form(config))
+    st.session_state[_filled(key)] = filled
 
 
 def watch(run_id: str) -> None:
@@ -141,3 +177,133 @@ def watched(runs: Sequence[RunRecord]) -> RunRecord | None:
     active = [run for run in reversed(runs) if run.status.active]
     working = next((run for run in active if run.phase or run.status == "running"), None)
     return working or by_id.get(str(asked)) or next(iter(active), None) or next(iter(runs), None)
+
+
+def recipe_title(name: str) -> str:
+    """Return a recipe's name for people: the network's as its authors write it."""
+    entry = registry.get(recipes.load(name).model.architecture)
+    text = name.replace(entry.name, entry.title).replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def recipe_table() -> pd.DataFrame:
+    """Return what tells the recipes apart, a row a recipe, those from pretrained weights first."""
+    rows = []
+    for name in recipes.names():
+        config = recipes.load(name)
+        rows.append(
+            {
+                "Recipe": recipe_title(name),
+                "Network": registry.get(config.model.architecture).title,
+                "Starts from": config.model.weights,
+                "Size": config.image.size,
+                "Batch": config.optimise.batch_size,
+                "Epochs": config.optimise.epochs,
+                "What it is for": recipes.describe(name),
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.sort_values("Starts from", kind="stable", ignore_index=True)
+
+
+def _recipe() -> str:
+    """Draw the choice of a recipe and what it is for; return its name."""
+    st.session_state.setdefault(RECIPE, _first())
+    names = sorted(recipes.names(), key=lambda name: (name != FIRST_RECIPE, name))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        recipe = st.selectbox(
+            "Recipe", names, format_func=recipe_title, key=RECIPE, persist_state="session"
+        )
+        if st.button("Compare", key="compare_recipes", icon=":material/table:"):
+            _compare()
+    st.caption(recipes.describe(recipe))
+    return recipe
+
+
+@st.dialog("Recipes", width="large")
+def _compare() -> None:
+    st.dataframe(
+        recipe_table(),
+        hide_index=True,
+        height="content",
+        column_config={
+            "Size": st.column_config.NumberColumn(format="%d px"),
+            "What it is for": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _differences(
+    key: str, base: RunConfig, values: Mapping[str, Scalar], filled: Filled | None
+) -> None:
+    """Say how far the form is from the recipe, with the way back."""
+    start = base.flat()
+    number = sum(start[path] != value for path, value in values.items())
+    if filled:
+        text = f"Filled from {filled.source}."
+    elif number:
+        text = f"{words.count(number, 'setting')} changed."
+    else:
+        text = "As the recipe has it."
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(text, width="stretch")
+        st.button(
+            "Back to the recipe",
+            key=f"{key}:back",
+            icon=":material/undo:",
+            type="tertiary",
+            disabled=not (number or filled),
+            on_click=_back,
+            args=(key, base),
+        )
+
+
+def _back(key: str, base: RunConfig) -> None:
+    forms.fill(key, _of_form(base))
+    st.session_state[_filled(key)] = None
+
+
+def _fill_from_file(name: str, config: RunConfig) -> None:
+    fill(config, Filled(f"the file {name}" if name != "text" else "text", config.name or name, ""))
+    if "root" in config.data.model_fields_set:
+        datasets.take(config.data.root)
+
+
+def _of_form(config: RunConfig) -> dict[str, Scalar]:
+    return {path: value for path, value in config.flat().items() if path not in _ELSEWHERE}
+
+
+def _starts(key: str, base: RunConfig) -> dict[str, str]:
+    """Return what the network chosen may start from, with titles: weights, and its own bundles."""
+    network = st.session_state.get(f"{key}:model.architecture", base.model.architecture)
+    titles = {"none": "Random weights", "imagenet": "ImageNet weights"}
+    found = {name: titles.get(name, name) for name in registry.get(network).weights}
+    for ref in bundle_index.available(loaders.store()):
+        if ref.info.architecture == network:
+            found[f"bundle:{ref.spec}"] = f"Bundle {ref.label}"
+    asked = st.session_state.get(f"{key}:model.weights", base.model.weights)
+    if asked not in found and asked.startswith("bundle:"):  # the checks say what is wrong with it
+        found[asked] = f"Bundle {asked.removeprefix('bundle:')}"
+    return found
+
+
+def _training_films(config: RunConfig, catalog: Catalog) -> int:
+    """Return about how many films an epoch has."""
+    published = int((catalog.frame["split"] == "train").sum())
+    if published and config.data.split != "recut":
+        return published
+    return int(len(catalog.frame) * (1 - config.data.val_fraction - config.data.test_fraction))
+
+
+def _first() -> str:
+    names = recipes.names()
+    return FIRST_RECIPE if FIRST_RECIPE in names else names[0]
+
+
+def _key(recipe: str) -> str:
+    """Return the prefix of a recipe's form; the Dataset page draws some of its widgets too."""
+    return f"train:{recipe}"
+
+
+def _filled(key: str) -> str:
+    return f"{key}:filled"

@@ -1,4 +1,4 @@
-"""A run as it trains: figures, curves, requests. All of it read from the run store."""
+"""A run as it trains: figures, curves, validation, attention, machine. All from the run store."""
 
 import time
 from collections.abc import Sequence
@@ -11,29 +11,28 @@ from cxr_core import figures, workspace
 from cxr_core.errors import TrainingError
 from cxr_core.training import jobs
 from cxr_core.training.tracking import (
-    TAG_DATA,
     TAG_DEVICE,
     TAG_PROGRESS,
     TAG_SYNTHETIC,
     RunRecord,
     Status,
 )
-from cxr_core.ui import charts, loaders, notices, words
-
-_LOG_SHOWN = 20_000  # characters from its end
-EVERY = 2.0  # seconds between two looks at an active run
-EPOCH_METRICS = (
-    "train_loss",
-    "val_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "train_auroc",
-    "val_auroc",
-    "learning_rate",
-    "images_per_second",
-    "epoch_seconds",
+from cxr_core.ui import (
+    attention_view,
+    curves_view,
+    loaders,
+    machine_view,
+    notices,
+    run_verbs,
+    validation_view,
+    words,
 )
-BATCH_METRICS = ("batch_loss", "batch_accuracy")
+
+EVERY = 2.0  # seconds between two looks at an active run
+CURVES, VALIDATION = "Curves", "Validation"
+ATTENTION, MACHINE = "What it looks at", "Machine"
+
+_LOG_SHOWN = 20_000  # bytes from its end
 
 _STATUS = {
     Status.QUEUED: (":material/hourglass_empty:", "gray"),
@@ -62,7 +61,8 @@ class Progress:
     images_per_second: float | None
     best: float | None  # highest validation AUROC
     best_epoch: int | None  # from 1
-    used: float | None  # seconds since the first step
+    since_best: int | None  # epochs done since the one whose weights would be kept
+    used: float | None  # seconds of training
     left: float | None  # seconds to the last epoch, if nothing stops it earlier
 
 
@@ -78,16 +78,18 @@ def progress(record: RunRecord, curves: pd.DataFrame) -> Progress:
     done = _last_step(curves, "val_loss")
     batches = _last_step(curves, "batch_loss")
     part = batches / steps if steps else 0.0  # epochs done, with the one at work in parts
-    scores = curves[(curves["metric"] == "val_auroc") & curves["value"].notna()]
-    best = None if scores.empty else scores.iloc[int(scores["value"].argmax())]
+    best_epoch = figures.best_epoch(curves, "val_auroc")
+    kept = figures.best_epoch(curves, record.params.get("stop.monitor", "val_loss"))
+    scores = curves[(curves["metric"] == "val_auroc") & (curves["step"] == best_epoch)]
     pace = _pace(curves, steps)
     active = record.status is Status.RUNNING
     return Progress(
         epoch=min(done + 1, epochs) if active and batches else done or None,
         epochs=epochs,
         images_per_second=record.metrics.get("images_per_second") or _early_rate(record, pace),
-        best=None if best is None else float(best["value"]),
-        best_epoch=None if best is None else int(best["step"]),
+        best=None if best_epoch is None else float(scores["value"].iloc[-1]),
+        best_epoch=best_epoch,
+        since_best=None if kept is None else done - kept,
         used=None if curves.empty else _used(record, curves),
         left=pace * max(0.0, epochs - max(part, done)) if active and pace else None,
     )
@@ -99,55 +101,16 @@ def badge(record: RunRecord) -> None:
     st.badge(STATUS_WORDS[record.status], icon=icon, color=colour)  # type: ignore[arg-type]
 
 
-def picture(record: RunRecord) -> None:
-    """Show a run's figures and curves, drawn anew every two seconds while it is active."""
+def picture(record: RunRecord, others: Sequence[RunRecord], key: str) -> None:
+    """Show a run's figures and tabs, drawn anew every two seconds while it is active.
+
+    Args:
+        record: the run.
+        others: the runs that may be drawn beside it.
+        key: prefix of the widgets' keys, the page's own.
+    """
     every = EVERY if record.status.active else None
-    st.fragment(_picture, run_every=every)(record.run_id, record.status)
-
-
-def curves_of(record: RunRecord, table: pd.DataFrame, key: str) -> None:
-    """Draw the training curves: loss, AUROC, accuracy and learning rate."""
-    steps = int(record.params.get("steps_per_epoch", 1))
-    monitored = record.params.get("stop.monitor", "val_loss")
-    drawn = set(table["metric"])
-    for row in (("loss", "auroc"), ("accuracy", "learning_rate")):
-        for column, metric in zip(st.columns(2, gap="medium"), row, strict=True):
-            with column:
-                figure = (
-                    figures.learning_rate(table)
-                    if metric == "learning_rate"
-                    else figures.curves(table, steps, metric, monitored)
-                )
-                if record.status.active:  # the whole run's axis from the start: nothing moves
-                    figure.update_xaxes(range=[0, int(record.params["optimise.epochs"]) + 0.2])
-                if not drawn & {metric, f"val_{metric}", f"batch_{metric}"}:
-                    figure.update_yaxes(showticklabels=False, showgrid=False)
-                charts.show(
-                    figure,
-                    key=f"{key}:{record.run_id}:{metric}",
-                    alt=f"{metric.replace('_', ' ')} by epoch",
-                )
-
-
-def queue(waiting: Sequence[RunRecord]) -> None:
-    """List the runs that wait for the device, each with a way out."""
-    if not waiting:
-        return
-    st.subheader("Waiting for the device", anchor=False)
-    for place, record in enumerate(waiting, start=1):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(
-                f"{place}. **{record.name}** on {record.tags.get(TAG_DATA, 'unknown films')}, "
-                f"asked for {words.ago(record.created)}"
-            )
-            st.button(
-                "Cancel",
-                key=f"unqueue:{record.run_id}",
-                icon=":material/close:",
-                type="tertiary",
-                on_click=jobs.cancel,
-                args=(record.run_id, loaders.store()),
-            )
+    st.fragment(_picture, run_every=every)(record.run_id, record.status, others, key)
 
 
 def reason(record: RunRecord) -> None:
@@ -168,93 +131,125 @@ def log(record: RunRecord) -> None:
             path = loaders.store().path(record.run_id, jobs.LOG_FILE)
         except TrainingError:
             return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_SHOWN))
+        text = file.read().decode("utf-8", errors="replace")
     with st.expander("Log", icon=":material/terminal:"):
-        st.code(path.read_text(encoding="utf-8", errors="replace")[-_LOG_SHOWN:], language=None)
+        st.code(text, language=None, height=320)
 
 
-def heading(record: RunRecord) -> None:
-    """Show a run's name, how it stands, and what can be asked of it."""
+def heading(record: RunRecord, here: str) -> None:
+    """Show a run's name, how it stands, and what can be asked of it.
+
+    Args:
+        record: the run.
+        here: the page, "train" or "runs".
+    """
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(record.name, anchor=False, width="content")
         badge(record)
         if record.tags.get(TAG_SYNTHETIC) == "true":
             notices.synthetic_badge(True)
         st.space("stretch")
-        if record.status.active:
-            _requests(record)
+        run_verbs.offer(record, here)
+    run_verbs.refusal()
 
 
-def _requests(record: RunRecord) -> None:
-    asked = record.request
-    st.button(
-        "Stop early",
-        icon=":material/stop_circle:",
-        help="End after this step, keep the best weights so far and test them.",
-        disabled=asked is not None or record.status is not Status.RUNNING,
-        on_click=jobs.stop_early,
-        args=(record.run_id, loaders.store()),
-    )
-    with st.popover("Cancel", icon=":material/cancel:", disabled=asked == "cancel"):
-        st.markdown("End the run and keep nothing of it?")
-        st.button(
-            "Yes, cancel the run",
-            type="primary",
-            on_click=jobs.cancel,
-            args=(record.run_id, loaders.store()),
-        )
-
-
-def _picture(run_id: str, drawn: Status) -> None:
+def _picture(run_id: str, drawn: Status, others: Sequence[RunRecord], key: str) -> None:
     store = loaders.store()
     record = jobs.bury_if_dead(store.get(run_id), store)
     if drawn.active and record.status is not drawn:
         st.rerun()  # the whole page: title, buttons, queue and this fragment's clock depend on it
-    table = store.curves(run_id, EPOCH_METRICS + BATCH_METRICS)
+    table = store.curves(run_id, curves_view.EPOCH_METRICS + curves_view.BATCH_METRICS)
     if table.empty and not record.status.active:
         st.markdown(":gray[The run ended before its first step.]")
         return
     _numbers(record, progress(record, table))
-    if table.empty:
-        with st.container(height=320, border=True, vertical_alignment="center"):
-            st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
-        return
-    curves_of(record, table, key="monitor")
+    curves, validation, attention, machine = st.tabs(
+        [CURVES, VALIDATION, ATTENTION, MACHINE],
+        key=f"{key}:tabs",
+        on_change="rerun",  # a tab that is not open costs nothing
+    )
+    if curves.open:
+        with curves:
+            curves_view.panel(record, table, others, key)
+    if validation.open:
+        with validation:
+            validation_view.panel(record, table, key)
+    if attention.open:
+        with attention:
+            attention_view.panel(record, key)
+    if machine.open:
+        with machine:
+            machine_view.panel(record, key)
 
 
 def _numbers(record: RunRecord, now: Progress) -> None:
-    at = f"at epoch {now.best_epoch}" if now.best_epoch else None
-    left = None if now.left is None else f"{words.estimate(now.left)} left"
+    """Draw the row of figures; each has a second line from the start, so that nothing moves."""
+    active = record.status.active
     rate = now.images_per_second
-    cells = st.columns(4, gap="medium")
-    cells[0].metric("Epoch", f"{now.epoch or '–'} of {now.epochs}")
-    cells[1].metric(
-        "Best validation AUROC",
-        words.figure(now.best),
-        at,
-        delta_color="off",
-        delta_arrow="off",
-        help="Area under the ROC curve on the validation films.",
+    if now.left is not None:
+        left = f"{words.estimate(now.left)} left"
+    else:
+        left = "time left not known yet" if active else "in all"
+    patience = record.params.get("stop.patience", "?")
+    cells = (
+        (
+            "Epoch",
+            f"{now.epoch or '–'} of {now.epochs}",
+            _since(now.since_best),
+            f"Since the epoch whose weights are kept, the best by "
+            f"{monitored(record)}. After {patience} without a better one training ends.",
+        ),
+        (
+            "Best validation AUROC",
+            words.figure(now.best),
+            f"at epoch {now.best_epoch}" if now.best_epoch else "after the first epoch",
+            "Area under the ROC curve on the validation films.",
+        ),
+        (
+            "Training time",
+            "–" if now.used is None else words.duration(now.used),
+            left,
+            "To the last epoch; less where training ends before it.",
+        ),
+        (
+            "Films a second",
+            "–" if rate is None else f"{rate:.0f}",
+            "in the last epoch" if "images_per_second" in record.metrics else "so far",
+            "Training films, without validation and start-up.",
+        ),
     )
-    cells[2].metric(
-        "Training time",
-        "–" if now.used is None else words.duration(now.used),
-        left,
-        delta_color="off",
-        delta_arrow="off",
-    )
-    cells[3].metric("Films a second", "–" if rate is None else f"{rate:.0f}")
+    for place, (title, value, line, told) in zip(st.columns(4, gap="medium"), cells, strict=True):
+        place.metric(title, value, line, delta_color="off", delta_arrow="off", help=told)
+    st.caption(_state(record))
+
+
+def _state(record: RunRecord) -> str:
+    """Return what the run does now, or where it was trained, in a sentence."""
     device = record.tags.get(TAG_DEVICE)
-    asked = {"stop": "Asked to stop early. ", "cancel": "Asked to cancel. "}.get(
-        record.request or "", ""
+    if not record.status.active:
+        return f"Trained on {device}." if device else ""
+    asked = {"stop": "Asked to stop early. ", "cancel": "Asked to cancel. "}
+    phase = (record.phase or "starting").capitalize()
+    done = record.tags.get(TAG_PROGRESS)
+    return (
+        f"{asked.get(record.request or '', '')}{phase}{f' ({done})' if done else ''}"
+        f"{f' on {device}' if device else ''}."
     )
-    if record.status.active:
-        phase = (record.phase or "starting").capitalize()
-        done = record.tags.get(TAG_PROGRESS)
-        st.caption(
-            f"{asked}{phase}{f' ({done})' if done else ''}{f' on {device}' if device else ''}."
-        )
-    elif device:
-        st.caption(f"Trained on {device}.")
+
+
+def monitored(record: RunRecord) -> str:
+    """Return the figure that decides the best epoch, in words."""
+    return {"val_loss": "validation loss", "val_auroc": "validation AUROC"}.get(
+        record.params.get("stop.monitor", "val_loss"), "validation loss"
+    )
+
+
+def _since(epochs: int | None) -> str:
+    if epochs is None:
+        return "none done yet"
+    return "the best so far" if epochs == 0 else f"{epochs} since the best"
 
 
 def _last_step(curves: pd.DataFrame, metric: str) -> int:
@@ -263,8 +258,18 @@ def _last_step(curves: pd.DataFrame, metric: str) -> int:
 
 
 def _used(record: RunRecord, curves: pd.DataFrame) -> float:
-    end = time.time() if record.status is Status.RUNNING else float(curves["time"].max())
-    return max(0.0, end - float(curves["time"].min()))
+    """Return seconds of training: the epochs done, and what was begun since.
+
+    Not the time since the first point: a run may have been resumed a day after it was killed.
+    """
+    epochs = curves[curves["metric"] == "epoch_seconds"]
+    begun = curves.loc[curves["metric"] == "batch_loss", "time"]
+    if not epochs.empty:
+        begun = begun[begun > epochs["time"].max()]
+    if begun.empty:
+        return float(epochs["value"].sum())
+    end = time.time() if record.status is Status.RUNNING else float(begun.max())
+    return float(epochs["value"].sum()) + max(0.0, end - float(begun.min()))
 
 
 def _early_rate(record: RunRecord, pace: float | None) -> float | None:

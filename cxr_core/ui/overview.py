@@ -12,6 +12,7 @@ from cxr_core.training import jobs
 from cxr_core.training.tracking import RunRecord, Status
 from cxr_core.ui import (
     charts,
+    curves_view,
     datasets,
     films,
     loaders,
@@ -127,7 +128,7 @@ def _working(run_id: str) -> None:
     record = jobs.bury_if_dead(store.get(run_id), store)
     if not record.status.active:
         st.rerun()
-    table = store.curves(run_id, monitor.EPOCH_METRICS + monitor.BATCH_METRICS)
+    table = store.curves(run_id, curves_view.EPOCH_METRICS + curves_view.BATCH_METRICS)
     now = monitor.progress(record, table)
     scores = run_views.sparkline(table[table["metric"] == "val_auroc"])
     text, numbers, curve = st.columns([1.2, 1, 1], vertical_alignment="center", gap="medium")

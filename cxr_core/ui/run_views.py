@@ -140,12 +140,14 @@ def synthetic(run: RunRecord) -> bool:
     return run.tags.get(TAG_SYNTHETIC) == "true"
 
 
-def details(run: RunRecord) -> None:
-    """Show one run: what it is worth in a sentence, then everything behind it."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(run.name, anchor=False, width="content")
-        monitor.badge(run)
-        notices.synthetic_badge(synthetic(run))
+def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
+    """Show one run: what it is worth in a sentence, then everything behind it.
+
+    Args:
+        run: the run.
+        runs: all runs, for those drawn beside it.
+    """
+    monitor.heading(run, "runs")
     st.caption(_origin(run))
     if run.status is Status.FAILED:
         monitor.reason(run)
@@ -156,7 +158,7 @@ def details(run: RunRecord) -> None:
         actions(run, here="runs")
     curves, results, configuration, files = st.tabs(["Curves", "Test results", "Settings", "Files"])
     with curves:
-        _curves(run)
+        monitor.picture(run, runs, key="opened")
     with results:
         if summary:
             _results(run, summary)
@@ -270,17 +272,6 @@ def _origin(run: RunRecord) -> str:
         f"{words.duration(run.duration)} in all, started {words.ago(run.created)}",
     ]
     return ", ".join(part for part in parts if part) + "."
-
-
-def _curves(run: RunRecord) -> None:
-    if run.status.active:
-        monitor.picture(run)
-        return
-    points = loaders.store().curves(run.run_id, monitor.EPOCH_METRICS + monitor.BATCH_METRICS)
-    if points.empty:
-        st.markdown("This run has no curves: it ended before its first step.")
-        return
-    monitor.curves_of(run, points, key="opened")
 
 
 def _results(run: RunRecord, summary: Mapping[str, Any]) -> None:

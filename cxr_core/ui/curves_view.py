@@ -1,0 +1,185 @@
+"""The curves of a run, alone or with other runs over them, as charts that follow it live."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core import figures
+from cxr_core.training.tracking import TAG_DATA, RunRecord
+from cxr_core.ui import charts, loaders
+
+BATCH_METRICS = ("batch_loss", "batch_accuracy")
+EPOCH_METRICS = (
+    "train_loss",
+    "val_loss",
+    "train_accuracy",
+    "val_accuracy",
+    "train_auroc",
+    "val_auroc",
+    "val_sensitivity",
+    "val_specificity",
+    "learning_rate",
+    "images_per_second",
+    "epoch_seconds",
+)
+_MOST_OTHERS = len(figures.RUN_COLOURS) - 1
+_DRAWN = {  # chart -> its metrics, in the order of the page
+    "loss": ("train_loss", "val_loss", "batch_loss"),
+    "auroc": ("train_auroc", "val_auroc"),
+    "accuracy": ("train_accuracy", "val_accuracy", "batch_accuracy"),
+    "detection": ("val_sensitivity", "val_specificity"),
+    "learning_rate": ("learning_rate",),
+    "pace": ("images_per_second",),
+}
+_COUNTED = ("val_loss", "train_loss")  # metrics that have a point an epoch
+_ENDS = (5, 10, 20, 50, 100, 200, 500, 1000)  # epochs
+_ALT = {
+    "loss": "Loss by epoch",
+    "auroc": "AUROC by epoch",
+    "accuracy": "Accuracy by epoch",
+    "detection": "Sensitivity and specificity by epoch",
+    "learning_rate": "Learning rate by epoch",
+    "pace": "Films a second by epoch",
+}
+_GLYPHS = {  # the legend's likenesses of `figures.RUN_MARKERS`
+    "circle": "●",
+    "square": "■",
+    "diamond": "◆",
+    "triangle-up": "▲",
+    "x": "✖",
+}
+
+
+def panel(record: RunRecord, table: pd.DataFrame, others: Sequence[RunRecord], key: str) -> None:
+    """Draw the curves with their switches.
+
+    Args:
+        record: the run.
+        table: its metrics, as the run store gives them.
+        others: the runs that may be drawn with it.
+        key: prefix of the widgets' keys.
+    """
+    if table.empty:
+        with st.container(height=320, border=True, vertical_alignment="center"):
+            st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
+        return
+    smooth, log, beside = _switches(record, others, key)
+    end = _end(record, [table, *beside.values()])
+    if beside:
+        st.html(legend([record.name, *beside]))
+    with st.grid(2, min_column_width=340, gap="medium"):
+        for name, metrics in _DRAWN.items():
+            figure = _figure(name, record, table, beside, smooth=smooth, log=log)
+            figure.update_xaxes(range=[0, 1.02 * end], dtick=1 if end <= _ENDS[1] else None)
+            if not _any(metrics, table, beside):
+                figure.update_yaxes(showticklabels=False, showgrid=False)
+            charts.show(figure, key=f"{key}:{record.run_id}:{name}", alt=_ALT[name])
+
+
+def title(run: RunRecord) -> str:
+    """Return what tells a run from others of its name."""
+    data = run.tags.get(TAG_DATA)
+    return f"{run.name}{f' on {data}' if data else ''}, {run.created:%d %b %H:%M} UTC"
+
+
+def legend(names: Sequence[str]) -> str:
+    """Return HTML of the legend that all charts share: a colour and a marker a run."""
+    entries = [
+        f'<span style="white-space:nowrap"><span style="color:{colour}">{_GLYPHS[marker]}</span>'
+        f"&ensp;{html.escape(name)}</span>"
+        for name, colour, marker in zip(
+            names, figures.RUN_COLOURS, figures.RUN_MARKERS, strict=False
+        )
+    ]
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.4rem;font-size:0.9rem">'
+        + "".join(entries)
+        + '<span style="opacity:0.7">Train solid, validation dashed, specificity dotted</span>'
+        + "</div>"
+    )
+
+
+def _switches(
+    record: RunRecord, others: Sequence[RunRecord], key: str
+) -> tuple[bool, bool, Mapping[str, pd.DataFrame]]:
+    """Draw the switches; return smooth, log, and the tables of the runs to draw beside."""
+    drawn = [run for run in others if "val_loss" in run.metrics]  # the others have no curve yet
+    by_id = {run.run_id: run for run in drawn if run.run_id != record.run_id}
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        chosen: list[str] = []
+        if by_id:
+            chosen = st.multiselect(
+                "Beside other runs",
+                list(by_id),
+                format_func=lambda run_id: title(by_id[run_id]),
+                key=f"{key}:{record.run_id}:others",
+                placeholder="None",
+                max_selections=_MOST_OTHERS,
+                width=480,
+                persist_state="session",
+            )
+        smooth = st.toggle(
+            "Smooth",
+            key=f"{key}:smooth",
+            help="A running mean over the batch points; nine tenths of it stay at each point.",
+            persist_state="session",
+        )
+        log = st.toggle(
+            "Log loss axis",
+            key=f"{key}:log",
+            help="A logarithmic axis for the loss.",
+            persist_state="session",
+        )
+    store = loaders.store()
+    return (
+        smooth,
+        log,
+        {
+            title(by_id[run_id]): store.curves(run_id, EPOCH_METRICS)
+            for run_id in chosen
+            if run_id in by_id
+        },
+    )
+
+
+def _figure(
+    name: str,
+    record: RunRecord,
+    table: pd.DataFrame,
+    others: Mapping[str, pd.DataFrame],
+    *,
+    smooth: bool,
+    log: bool,
+) -> Any:
+    monitored = record.params.get("stop.monitor", "val_loss")
+    if name == "detection":
+        return figures.detection(table, monitored, others=others)
+    if name == "learning_rate":
+        return figures.learning_rate(table, others=others)
+    if name == "pace":
+        return figures.pace(table, others=others)
+    steps = int(record.params.get("steps_per_epoch", 1))
+    return figures.curves(
+        table, steps, name, monitored, smooth=smooth, log=log and name == "loss", others=others
+    )
+
+
+def _any(metrics: Sequence[str], table: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> bool:
+    return any(run["metric"].isin(metrics).any() for run in (table, *others.values()))
+
+
+def _end(record: RunRecord, tables: Sequence[pd.DataFrame]) -> int:
+    """Return where the axis of epochs ends.
+
+    At the last epoch there is; while the run goes on, in wide steps, so that little ever moves.
+    """
+    lasts = [table.loc[table["metric"].isin(_COUNTED), "step"].max() for table in tables]
+    done = max([1, *(int(last) for last in lasts if last == last)])
+    if not record.status.active:
+        return done
+    planned = int(record.params["optimise.epochs"])
+    ahead = next((end for end in _ENDS if end > done), done + 1)
+    return max(done, min(planned, ahead))
