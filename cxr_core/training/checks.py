@@ -271,7 +271,7 @@ def _films(division: _Division) -> Iterator[Problem]:
         if 0 < number < _ENOUGH_TO_VALIDATE
     }
     if few:
-        told = " and ".join(f"{number:,} of {label}" for label, number in few.items())
+        told = ", ".join(f"{number:,} of {label}" for label, number in few.items())
         yield Problem(
             "warning",
             "Few films to validate with",

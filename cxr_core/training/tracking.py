@@ -267,10 +267,16 @@ class RunStore:
             self._histories.move_to_end(run_id)
             while len(self._histories) > _RUNS_REMEMBERED:
                 self._histories.popitem(last=False)
+            run = self._client.get_run(run_id)
+            # MLflow holds the point of the highest step for the latest one: not so after a resume.
+            resumed = TAG_RESUMED in run.data.tags
+            latest = {point.key: (point.step, point.timestamp) for point in run.data._metric_objs}
             found = {}
             for metric in metrics:
-                known[metric] = self._read_on(run_id, metric, known.get(metric, _NOTHING))
-                found[metric] = known[metric].valid()
+                history = known.get(metric, _NOTHING)
+                if resumed or latest.get(metric) != history.end:
+                    known[metric] = history = self._read_on(run_id, metric, history)
+                found[metric] = history.valid()
         return pd.DataFrame(
             {
                 "metric": pd.Series(
@@ -463,6 +469,11 @@ class _History:
         return cls(
             np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64)
         )
+
+    @property
+    def end(self) -> tuple[int, int] | None:
+        """Step and time of the last point, None where there is none."""
+        return (int(self.steps[-1]), int(self.times[-1])) if len(self) else None
 
     def follows(self, known: "_History") -> bool:
         """Tell if all points come after the known ones: not so where a clock was set back."""

@@ -160,11 +160,13 @@ def test_what_was_trained_again_after_a_resume_takes_the_place_of_what_was_befor
     assert list(table.loc[table["metric"] == "val_loss", "value"]) == [2]
 
 
+@pytest.mark.parametrize("steps", [[1, 2, 3, 4, 6, 9], [1, 2, 3, 4, 3, 4, 5, 2, 3, 6]])
 @pytest.mark.parametrize("metrics", [["batch_loss"], ["batch_loss", "val_loss"], []])
-def test_curves_read_bit_by_bit_are_those_read_at_once(store, run_id, metrics):
+def test_curves_read_bit_by_bit_are_those_read_at_once(store, run_id, metrics, steps):
     watcher = RunStore()
-    steps = [1, 2, 3, 4, 3, 4, 5, 2, 3, 6]  # resumed twice
     for time, step in enumerate(steps):
+        if step < max(steps[: time + 1]):
+            store.queue_again(run_id)
         store.log_points(
             run_id, [(metric, step, step / 10, 1000.0 + time) for metric in ("batch_loss", "other")]
         )
@@ -173,6 +175,17 @@ def test_curves_read_bit_by_bit_are_those_read_at_once(store, run_id, metrics):
         pd.testing.assert_frame_equal(
             watcher.curves(run_id, metrics), RunStore().curves(run_id, metrics)
         )
+
+
+def test_only_metrics_with_something_new_are_read(store, run_id, monkeypatch):
+    store.log_points(run_id, [(name, 1, 1.0, 100.0) for name in ("val_loss", "val_auroc")])
+    metrics = ["val_loss", "val_auroc", "never_recorded"]
+    store.curves(run_id, metrics)
+    store.log_points(run_id, [("val_loss", 2, 1.0, 200.0)])
+    read = []
+    monkeypatch.setattr(store, "_read_on", lambda _, metric, known: read.append(metric) or known)
+    store.curves(run_id, metrics)
+    assert read == ["val_loss"]
 
 
 def test_points_from_before_the_known_ones_are_not_lost(store, run_id):
