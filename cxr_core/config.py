@@ -57,6 +57,11 @@ class DataConfig(_Section):
         "takes the set's own column or the names of well-known sets.",
         max_length=200,
     )
+    accept_leaks: bool = _setting(
+        False,
+        "Train even where patients or pictures stand on several sides of a published division; "
+        "the figures then say less than nothing.",
+    )
     val_fraction: float = _setting(
         0.15,
         "Share of the patients for validation, where it is cut.",

@@ -42,6 +42,11 @@ def run_folder(run_id: str) -> Path:
     return _inside("runs", run_id)
 
 
+def checkpoint_folder(run_id: str) -> Path:
+    """Return where a run keeps its state between epochs; it may not exist yet."""
+    return run_folder(run_id) / "checkpoint"
+
+
 def published_models() -> Path:
     """Return the repository's ``models/`` folder, where published bundles live."""
     return REPOSITORY / "models"

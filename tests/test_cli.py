@@ -290,7 +290,7 @@ def queued(no_worker: None, store: RunStore) -> list[str]:
 def failed(run_id: str, store: RunStore) -> None:
     store.log_metrics(run_id, {"val_loss": 0.5}, 1)
     store.set_status(run_id, Status.FAILED, "It was killed.")
-    folder = workspace.run_folder(run_id) / jobs.CHECKPOINT
+    folder = workspace.checkpoint_folder(run_id)
     folder.mkdir()
     (folder / "checkpoint.npz").touch()
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 import cxr_core
 from cxr_core.config import HardwareConfig
 from cxr_core.errors import TrainingError
+from cxr_core.training import machine
 
 # The trial of number formats: short beside a training, long enough to tell a tenth.
 _WARM_STEPS, _TRIAL_STEPS, _TRIAL_SECONDS = 2, 8, 4.0
@@ -85,9 +86,7 @@ def number_formats(device: Device) -> tuple[str, ...]:
     A processor without instructions for bfloat16 only imitates it, many times slower.
     """
     if not device.is_gpu:
-        flags = _cpuinfo("flags").split()
-        fast = {"avx512_bf16", "amx_bf16"} & set(flags)
-        return ("float32", "mixed_bfloat16") if fast else ("float32",)
+        return ("float32", "mixed_bfloat16") if machine.has_bfloat16() else ("float32",)
     details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[0])
     generation = details.get("compute_capability", (0, 0))
     if generation >= (8, 0):
@@ -130,16 +129,11 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpuinfo(field: str) -> str:
-    """Return a field of the first processor's description, "" where the system keeps none."""
+def _processor() -> str:
+    """The processor's name: Linux keeps it in a file, elsewhere Python knows something like it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(field):
+            if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    return ""
-
-
-def _processor() -> str:
-    """The processor's name: Linux keeps it in a file, elsewhere Python knows something like it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()

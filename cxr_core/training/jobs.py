@@ -66,7 +66,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 LOG_FILE = "train.log"
-CHECKPOINT = "checkpoint"  # folder in the run's own; the trainer writes it and goes on from it
 
 LESS_MEMORY = "Lower optimise.batch_size or image.size, or close other programs."
 
@@ -263,13 +262,13 @@ def why_not_resumed(record: RunRecord) -> str:
 
 def has_checkpoint(run_id: str) -> bool:
     """Tell if a run left something to go on from in this workspace."""
-    folder = _checkpoint(run_id)
+    folder = workspace.checkpoint_folder(run_id)
     return folder.is_dir() and any(file.suffix != ".part" for file in folder.iterdir())
 
 
 def drop_checkpoint(run_id: str) -> None:
     """Free what a run kept to go on from."""
-    shutil.rmtree(_checkpoint(run_id), ignore_errors=True)
+    shutil.rmtree(workspace.checkpoint_folder(run_id), ignore_errors=True)
 
 
 def repeat(
@@ -454,10 +453,6 @@ def _launch(run_id: str, store: RunStore, launcher: Launcher | None) -> None:
 
 def _host() -> str:
     return socket.gethostname()
-
-
-def _checkpoint(run_id: str) -> Path:
-    return workspace.run_folder(run_id) / CHECKPOINT
 
 
 def _of_training(metric: str) -> bool:

@@ -58,7 +58,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     pixels = films.decoded[config.image.size]
 
     run.phase("building the network")
-    fitted = fit(films, config, run, chosen, checkpoint_folder(run.run_id))
+    fitted = fit(films, config, run, chosen, workspace.checkpoint_folder(run.run_id))
     model = network.for_inference(fitted.weights, config, len(films.classes))
 
     run.phase("choosing the threshold")
@@ -102,11 +102,6 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     info = keep(model, info, films, {"val": val_logits, "test": test_logits}, run)
     run.points({**flat_metrics("test", tested), "best_epoch": fitted.best_epoch}, step=0)
     return Trained(info, fitted.stopped)
-
-
-def checkpoint_folder(run_id: str) -> Path:
-    """Return where a run keeps its state between epochs, on the machine that trains it."""
-    return workspace.run_folder(run_id) / "checkpoint"
 
 
 # -- the papers -----------------------------------------------------------------------------------

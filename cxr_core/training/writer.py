@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cxr_core.errors import CxrError
 from cxr_core.training.tracking import (
     TAG_NOTES,
     TAG_PHASE,
@@ -179,11 +180,14 @@ def patiently(call: Callable[[], None]) -> None:
     its server restarts, must not cost a training of hours.
 
     Raises:
+        CxrError: at once; trying again would not change it.
         Exception: whatever the last try raised.
     """
     for pause in _PAUSES:
         try:
             call()
+        except CxrError:
+            raise
         except Exception:
             _log.exception("The run store did not answer; trying again in %g s.", pause)
             time.sleep(pause)

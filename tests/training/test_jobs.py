@@ -62,7 +62,7 @@ def queue(store: RunStore, worker_tag: str, status: Status = Status.QUEUED) -> s
 
 
 def checkpoint(run_id: str, name: str = "checkpoint.npz") -> Path:
-    folder = workspace.run_folder(run_id) / jobs.CHECKPOINT
+    folder = workspace.checkpoint_folder(run_id)
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"weights")
     return folder
