@@ -46,7 +46,13 @@ if overview.open:
         datasets.overview(catalog)
 if gallery.open:
     with gallery:
-        films.gallery(catalog, audit_view.by_title(found, excluded), audit_view.twins(found))
+        films.gallery(
+            catalog,
+            audit_view.by_title(found, excluded),
+            audit_view.remarks_by_title(found),
+            audit_view.twins(found),
+            excluded,
+        )
 if audit.open:
     with audit:
         audit_view.panel(catalog, work, excluded)

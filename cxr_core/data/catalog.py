@@ -91,6 +91,29 @@ class Catalog:
         return order_classes(self.frame.loc[usable, "label"])
 
     @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The published parts that have films: train, val, test, and "" where some are in none."""
+        present = set(self.frame["split"])
+        return tuple(part for part in ("train", "val", "test", "") if part in present)
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """The row number of each film by its path."""
+        return {path: row for row, path in enumerate(self.frame["path"])}
+
+    @cached_property
+    def rows_of_patient(self) -> Mapping[str, np.ndarray]:
+        """The row numbers of each patient's films."""
+        known = np.flatnonzero(self.frame["patient_id"] != "")
+        groups = self.frame["patient_id"].iloc[known].groupby(self.frame["patient_id"].iloc[known])
+        return {str(patient): known[rows] for patient, rows in groups.indices.items()}
+
+    @cached_property
+    def recognised(self) -> patients.PatientRule | None:
+        """The rule of the well-known set whose file names these are, if they are any's."""
+        return patients.recognise(list(self.frame["path"]))
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change when a readable film, its content or its label does."""
         return self._digest(self.frame["readable"], ["path", "md5", "label"])

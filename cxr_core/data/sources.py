@@ -118,7 +118,7 @@ def provenance(catalog: Catalog) -> dict[str, str | bool]:
         known = {"licence": phantom.LICENCE, "citation": phantom.CITATION}
     elif fetched and fetched.licence != NOT_REPORTED:
         known = {"licence": fetched.licence, "citation": fetched.citation}
-    elif patients.recognise(list(catalog.frame["path"])) is patients.GUANGZHOU:
+    elif catalog.recognised is patients.GUANGZHOU:
         known = _GUANGZHOU
     elif fetched:
         known = {"citation": fetched.citation}

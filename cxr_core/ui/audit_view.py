@@ -43,6 +43,7 @@ _COLOUR: dict[str, Literal["orange", "yellow"]] = {"high": "orange", "medium": "
 _FEATURES = {"mean": "mean gray level", "std": "contrast", "border": "border of the film"}
 # What excluding films does not mend: it has another remedy or none.
 _NOT_BY_EXCLUSION = {"unreadable", "patients_across_splits", "patients_unknown", "shortcut"}
+_ONE_BY_ONE = {"label_suspects"}  # only a reader can say which of these films to exclude
 _BY_CUTTING = {"patients_across_splits", "twins_across_splits"}
 _ONE_STAYS = {"exact_twins", "near_twins", "twins_across_splits"}
 
@@ -129,7 +130,7 @@ def mended(finding: Finding, excluded: set[str]) -> bool:
 
 
 def to_exclude(finding: Finding, frame: pd.DataFrame) -> list[str]:
-    """Return the films whose exclusion would mend a finding; empty where none does.
+    """Return the films to exclude together to mend a finding; empty where that is no remedy.
 
     Of films that are one picture under one label the largest stays.
 
@@ -137,7 +138,7 @@ def to_exclude(finding: Finding, frame: pd.DataFrame) -> list[str]:
         finding: of the audit.
         frame: the catalog's.
     """
-    if finding.kind in _NOT_BY_EXCLUSION:
+    if finding.kind in _NOT_BY_EXCLUSION | _ONE_BY_ONE:
         return []
     if finding.kind not in _ONE_STAYS:
         return list(finding.paths)
@@ -238,6 +239,11 @@ def by_title(found: Audit | None, out: set[str]) -> dict[str, Sequence[str]]:
     return {**named, **({"Excluded films": sorted(out)} if out else {})}
 
 
+def remarks_by_title(found: Audit | None) -> dict[str, dict[str, str]]:
+    """Return what each finding says of single films, by its title and their paths."""
+    return {finding.title: remarks(finding) for finding in found.findings} if found else {}
+
+
 def twins(found: Audit | None) -> dict[str, list[str]]:
     """Return, for each film that has any, the other films that are one picture with it."""
     kinds = ("exact_twins", "near_twins")
@@ -303,13 +309,16 @@ def _buttons(catalog: Catalog, finding: Finding, place: str) -> None:
                 "Show the figures",
                 key=f"figures:{key}",
                 icon=":material/bar_chart:",
-                on_click=_turn_to,
-                args=(AUDIT,),
+                on_click=_open,
+                args=(finding,),
             )
 
 
 def _table(findings: Sequence[Finding], out: set[str]) -> Finding:
-    """Draw the sortable table; return the finding that is open, the gravest by default."""
+    """Draw the sortable table; return the finding that is open.
+
+    That is the selected one, else the one that a card opened, else the gravest.
+    """
     rows = pd.DataFrame(
         {
             "Severity": [_GRAVITY[f.severity] for f in findings],
@@ -318,9 +327,10 @@ def _table(findings: Sequence[Finding], out: set[str]) -> Finding:
             "State": ["mended" if mended(f, out) else "open" for f in findings],
         }
     )
+    opened, times = st.session_state.get(_OPEN, ("", 0))
     state = st.dataframe(
         rows,
-        key=_OPEN,
+        key=f"findings:{times}",  # what a card opens is not to be outdone by an old selection
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -329,8 +339,10 @@ def _table(findings: Sequence[Finding], out: set[str]) -> Finding:
             "Films": st.column_config.NumberColumn(format="localized"),
         },
     )
-    chosen = state["selection"]["rows"]
-    return findings[chosen[0] if chosen and chosen[0] < len(findings) else 0]
+    chosen = [row for row in state["selection"]["rows"] if row < len(findings)]
+    if chosen:
+        return findings[chosen[0]]
+    return next((finding for finding in findings if finding.title == opened), findings[0])
 
 
 def _opened(catalog: Catalog, finding: Finding, out: set[str]) -> None:
@@ -416,7 +428,12 @@ def _strip(
     shown = rows.loc[[path for path in paths if path in rows.index]].to_dict("records")
     if not shown:
         return
-    with st.grid(min_column_width=44 if remarks is None else 90, gap="small"):
+    grid = (
+        st.grid(4, min_column_width=36, gap="xsmall")
+        if remarks is None
+        else st.grid(min_column_width=120, gap="small")
+    )
+    with grid:
         for film in shown:
             said = None if remarks is None else remarks.get(film["path"], "")
             films.still(catalog, film, place, remark=said)
@@ -424,6 +441,12 @@ def _strip(
 
 def _ask(key: str) -> None:
     st.session_state[_ASKED] = key
+
+
+def _open(finding: Finding) -> None:
+    _, times = st.session_state.get(_OPEN, ("", 0))
+    st.session_state[_OPEN] = (finding.title, times + 1)
+    _turn_to(AUDIT)
 
 
 def _turn_to(tab: str) -> None:

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import figures
-from cxr_core.data import sources
+from cxr_core.data import patients, sources
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
 from cxr_core.ui import charts, loaders, means_view, notices, sources_view, words
@@ -101,8 +101,8 @@ def take(root: str, patient_pattern: str = "") -> None:
 def headline(catalog: Catalog) -> str:
     """Return the data set in one sentence: films, patients, share of each finding."""
     frame = labelled(catalog)
-    patients = frame["patient_id"].replace("", pd.NA).nunique()
-    of = f" of {words.count(patients, 'patient')}" if patients else ""
+    people = frame["patient_id"].replace("", pd.NA).nunique()
+    of = f" of {words.count(people, 'patient')}" if people else ""
     shares = frame["label"].value_counts(normalize=True)
     parts = [f"{words.percent(shares[label])} {words.finding(label)}" for label in catalog.classes]
     # Two classes share one number: the finding's.
@@ -116,17 +116,23 @@ def labelled(catalog: Catalog) -> pd.DataFrame:
     return frame[frame["readable"] & (frame["label"] != "")]
 
 
+def patients_known(catalog: Catalog) -> str:
+    """Return in a sentence how the set's patients are known."""
+    rule = catalog.patient_rule
+    return f"Patients are {rule}." if rule == patients.UNKNOWN else f"Patients are known by {rule}."
+
+
 def notes(catalog: Catalog) -> list[str]:
     """Return what a reader should know before training on the set, a sentence each."""
     frame = labelled(catalog)
-    said = [f"Patients: {catalog.patient_rule}."]
+    said = [patients_known(catalog)]
     counts = frame["label"].value_counts()
     most, least = counts.index[0], counts.index[-1]
     if counts[most] >= 1.5 * counts[least]:
         said.append(
             f"{words.finding(most).capitalize()} has {counts[most] / counts[least]:.1f} times the "
             f"films of {words.finding(least)}. Read sensitivity and specificity, not accuracy "
-            "alone, or set class weights to balanced."
+            'alone; on the Train page "Rare classes" weighs them more or shows them more often.'
         )
     elif len(counts) > 1:
         said.append(f"The classes are near balance: {counts[most] / counts[least]:.1f} to 1.")
@@ -154,7 +160,7 @@ def overview(catalog: Catalog) -> None:
         charts.show(figures.balance(frame), key="balance", alt="Number of films by part and class")
     with told:
         st.subheader("Worth knowing", anchor=False)
-        st.markdown("\n".join(f"- {note}" for note in notes(catalog)))
+        st.markdown("\n".join(f"- {words.plain(note)}" for note in notes(catalog)))
         unreadable(catalog)
         if st.button("Look at the files again", icon=":material/refresh:"):
             loaders.forget_catalog(loaders.data_root())
@@ -169,11 +175,14 @@ def _distributions(catalog: Catalog, frame: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Size", anchor=False)
-        charts.show(
-            figures.distribution(longer, labels, catalog.classes, "longer side, px"),
-            key="sizes",
-            alt="Spread of the film sizes by class",
-        )
+        if longer.nunique() == 1:
+            st.markdown(f"The longer side of every film is {longer.iloc[0]:,} px.")
+        else:
+            charts.show(
+                figures.distribution(longer, labels, catalog.classes, "longer side, px"),
+                key="sizes",
+                alt="Spread of the film sizes by class",
+            )
     with right:
         st.subheader("Exposure", anchor=False)
         charts.show(

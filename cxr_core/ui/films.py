@@ -1,13 +1,17 @@
 """The gallery: films in a grid with filters and pages, and one film in detail beside it."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
+from cxr_core.data import exclusions
 from cxr_core.data.catalog import Catalog
+from cxr_core.errors import DatasetError
 from cxr_core.ui import loaders, style, viewer, words
 
 Film = Mapping[Hashable, Any]  # a row of a catalog
@@ -15,6 +19,7 @@ Film = Mapping[Hashable, Any]  # a row of a catalog
 PAGE = 24  # films a page: what is drawn does not grow with the data set
 _THUMBNAIL, _LARGE = 240, 900  # px, longer side
 _PICKED = "film_picked"
+_CHANGED = "exclusions_changed"  # session key: a click in the gallery changed the list
 _NO_SPLIT = "none"
 # How films may be ordered: by which measure, and whether from its smallest value on.
 ORDERS: dict[str, tuple[str, bool] | None] = {
@@ -31,42 +36,51 @@ ORDERS: dict[str, tuple[str, bool] | None] = {
 def gallery(
     catalog: Catalog,
     findings: Mapping[str, Sequence[str]],
+    remarks: Mapping[str, Mapping[str, str]],
     twins: Mapping[str, Sequence[str]],
+    excluded: Collection[str],
 ) -> None:
     """Show the films of a data set, with filters above and one film at the side.
 
     Args:
         catalog: the data set.
         findings: films to choose from by name, such as those of each finding of the audit.
+        remarks: what such a choice says of single films, by its name and their paths.
         twins: the films that are one picture with a film, by its path.
+        excluded: paths of the films that training leaves out.
     """
-    chosen, order = _filters(catalog, findings)
+    if st.session_state.pop(_CHANGED, False):
+        st.rerun()  # the findings above the gallery too
+    rows, which, finding = _filters(catalog, findings)
     grid, side = st.columns([2.4, 1], gap="large")
     with grid:
-        if chosen.empty:
+        if not len(rows):
             st.markdown("No film passes these filters. Loosen one of them.")
             return
         # Kept across pages of the same filter only: another filter starts at its first page.
-        pages = -(-len(chosen) // PAGE)
-        which = f"{pd.util.hash_pandas_object(chosen['path'], index=False).sum():x}"
-        key = f"films_page:{catalog.root}:{order}:{which}"
-        shown = page(chosen, st.session_state.get(key, 1))
+        pages = -(-len(rows) // PAGE)
+        key = f"films_page:{catalog.root}:{which}"
+        shown = catalog.frame.iloc[page(rows, st.session_state.get(key, 1))]
         chosen_path = _picked(catalog, shown)
         with st.grid(min_column_width=115, gap="small"):
             for film in shown.to_dict("records"):
+                said = [remarks.get(finding or "", {}).get(film["path"], "")]
+                said.append(":material/block: excluded" if film["path"] in excluded else "")
                 cell(
                     catalog,
                     film,
                     "grid",
-                    caption=_caption(film, catalog),
+                    caption=_caption(film, catalog, *said),
                     picked=film["path"] == chosen_path,
                 )
         if pages > 1:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.pagination(pages, key=key)
-                st.caption(f"{words.count(len(chosen), 'film')}", width="content")
+                st.caption(f"{words.count(len(rows), 'film')}", width="content")
     with side, st.container(key="beside"):
-        detail(catalog, _row(catalog, chosen_path), twins.get(chosen_path, ()))
+        row = _row(catalog, chosen_path)
+        detail(catalog, row, twins.get(chosen_path, ()))
+        _exclusion(catalog, chosen_path, chosen_path in excluded, finding or "Excluded by hand")
 
 
 def strip(catalog: Catalog, frame: pd.DataFrame, most: int = 12) -> None:
@@ -102,7 +116,7 @@ def still(catalog: Catalog, film: Film, place: str, *, remark: str | None = None
         else:
             st.image(data, width="stretch", alt=f"Film {path}")
         if remark is not None:
-            st.caption(_caption(film, catalog) + (f"  \n{remark}" if remark else ""))
+            st.caption(_caption(film, catalog, remark))
 
 
 def filter_by(catalog: Catalog, finding: str) -> None:
@@ -113,9 +127,33 @@ def filter_by(catalog: Catalog, finding: str) -> None:
     st.session_state.pop(_PICKED, None)
 
 
-def page(frame: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return one page of the films, the first page having number 1."""
-    return frame.iloc[(number - 1) * PAGE : number * PAGE]
+def page(rows: np.ndarray, number: int) -> np.ndarray:
+    """Return one page of the row numbers, the first page having number 1."""
+    return rows[(number - 1) * PAGE : number * PAGE]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def selected(
+    key: str,
+    order: str,
+    parts: tuple[str, ...],
+    labels: tuple[str, ...],
+    text: str,
+    among_films: int,
+    _frame: pd.DataFrame,
+    _paths: Sequence[str] | None,
+) -> tuple[np.ndarray, str]:
+    """Return the row numbers of the films that pass the filters, in order, and a name for them.
+
+    Worked out once, so that to turn a page costs the same in any set. ``key`` names the set and
+    ``among_films`` the paths to the cache; the other arguments are as for :func:`matching`,
+    :func:`among` and :func:`ordered`.
+    """
+    frame = _frame.reset_index(drop=True)
+    if _paths is not None:
+        frame = among(frame, _paths)
+    rows = ordered(matching(frame, parts, labels, text), order).index.to_numpy()
+    return rows, f"{order}:{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"
 
 
 def matching(
@@ -213,19 +251,56 @@ def detail(catalog: Catalog, row: pd.Series, twins: Sequence[str]) -> None:
         "Gray level": f"mean {row['mean']:.0f}, spread {row['std']:.0f} (of 0 to 255)",
     }
     st.table(pd.Series(facts, name="").to_frame(), border="horizontal", hide_header=True)
-    frame = catalog.frame
-    copies = frame[frame["path"].isin(twins)]
+    copies = catalog.frame.iloc[[catalog.rows[path] for path in twins if path in catalog.rows]]
     if len(copies):
         st.caption(f"{words.count(len(copies), 'twin')} of this film")
         _row_of(catalog, copies, "twin")
     _others(catalog, row)
 
 
+def _exclusion(catalog: Catalog, path: str, excluded: bool, reason: str) -> None:
+    """Offer to leave the film out of training, or to take it back."""
+    if excluded:
+        st.caption(":material/block: Training leaves this film out. The file is where it was.")
+        st.button(
+            "Use it again",
+            icon=":material/undo:",
+            key="include_picked",
+            on_click=_include,
+            args=(catalog, path),
+        )
+    else:
+        st.button(
+            "Exclude from training",
+            icon=":material/block:",
+            key="exclude_picked",
+            help="Training leaves it out and records that. No file is deleted.",
+            on_click=_exclude,
+            args=(catalog, path, reason),
+        )
+
+
+def _exclude(catalog: Catalog, path: str, reason: str) -> None:
+    try:
+        exclusions.exclude(catalog, [path], reason)
+    except DatasetError as error:
+        st.toast(str(error))
+    st.session_state[_CHANGED] = True
+
+
+def _include(catalog: Catalog, path: str) -> None:
+    try:
+        exclusions.include(catalog, [path])
+    except DatasetError as error:
+        st.toast(str(error))
+    st.session_state[_CHANGED] = True
+
+
 def _others(catalog: Catalog, row: pd.Series) -> None:
     if not row["patient_id"]:
         return
-    frame = catalog.frame
-    others = frame[(frame["patient_id"] == row["patient_id"]) & (frame["path"] != row["path"])]
+    films = catalog.frame.iloc[catalog.rows_of_patient[row["patient_id"]]]
+    others = films[films["path"] != row["path"]]
     if others.empty:
         st.caption("The patient's only film.")
         return
@@ -240,15 +315,15 @@ def _row_of(catalog: Catalog, frame: pd.DataFrame, place: str) -> None:
 
 
 def _row(catalog: Catalog, path: str) -> pd.Series:
-    return catalog.frame[catalog.frame["path"] == path].iloc[0]
+    return catalog.frame.iloc[catalog.rows[path]]
 
 
-def _filters(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> tuple[pd.DataFrame, str]:
-    """Draw the filter bar; return the films that pass, and the word for their order."""
-    frame = catalog.frame
-    splits = [s for s in ("train", "val", "test") if (frame["split"] == s).any()]
-    if (frame["split"] == "").any() and splits:
-        splits.append(_NO_SPLIT)
+def _filters(
+    catalog: Catalog, findings: Mapping[str, Sequence[str]]
+) -> tuple[np.ndarray, str, str | None]:
+    """Draw the filter bar; return the rows that pass, a name for them, and the finding chosen."""
+    splits = [part or _NO_SPLIT for part in catalog.parts]
+    splits = splits if splits != [_NO_SPLIT] else []
     with st.container(horizontal=True, vertical_alignment="bottom"):
         labels = st.pills(
             "Class",
@@ -283,20 +358,31 @@ def _filters(catalog: Catalog, findings: Mapping[str, Sequence[str]]) -> tuple[p
             icon=":material/search:",
             width=200,
         )
-    if finding is not None:
-        frame = among(frame, findings[finding])
-    return ordered(matching(frame, parts, labels, text.strip()), order), order
+    paths = None if finding is None else findings[finding]
+    rows, which = selected(
+        loaders.key(catalog),
+        order,
+        tuple(parts),
+        tuple(labels),
+        text.strip(),
+        0 if paths is None else hash(tuple(paths)),
+        catalog.frame,
+        paths,
+    )
+    return rows, which, finding
 
 
-def _caption(film: Film, catalog: Catalog) -> str:
+def _caption(film: Film, catalog: Catalog, *remarks: str) -> str:
+    """Return class, patient (or file) and remarks, a line each."""
     mark = style.dot(film["label"], catalog.classes) if film["label"] else "no label"
-    return f"{mark}  \n{film['patient_id'] or Path(film['path']).name}"
+    who = film["patient_id"] or Path(film["path"]).name
+    return "  \n".join(filter(None, [mark, who, *remarks]))
 
 
 def _picked(catalog: Catalog, shown: pd.DataFrame) -> str:
     """Return the film at the side: the one picked, else the first of the grid."""
     root, path = st.session_state.get(_PICKED, (None, ""))
-    if root == str(catalog.root) and (catalog.frame["path"] == path).any():
+    if root == str(catalog.root) and path in catalog.rows:
         return str(path)
     return str(shown.iloc[0]["path"])
 

@@ -12,7 +12,7 @@ from cxr_core.data.audit import patients as sharing
 from cxr_core.data.catalog import COLUMNS, METADATA, Catalog, with_patients
 from cxr_core.errors import ConfigError, DatasetError
 from cxr_core.training import recipes
-from cxr_core.ui import forms, launch, loaders, notices, words
+from cxr_core.ui import datasets, forms, launch, loaders, notices, words
 
 _WRONG = "patient_pattern_wrong"  # session key: why the rule that was typed cannot be used
 _PARTS = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -59,8 +59,8 @@ def _patients(catalog: Catalog) -> None:
     )
     wrong = st.session_state.get(_WRONG, {}).get(root)
     if wrong:
-        st.error(f"{wrong} The rule below stays in use.", icon=":material/error:")
-    st.markdown(f"By {catalog.patient_rule}.")
+        st.error(f"{words.plain(wrong)} The rule below stays in use.", icon=":material/error:")
+    st.markdown(words.plain(datasets.patients_known(catalog)))
     examples = rules.examples(catalog.frame)
     if examples:
         st.table(
@@ -169,7 +169,7 @@ def _matrices(catalog: Catalog, cut: splits.Split) -> None:
 def _numbers(table: pd.DataFrame) -> None:
     """Draw a table of counts with the parts as its rows."""
     named = table.rename(index=_PARTS).rename_axis(index=None, columns=None)
-    st.table(named.map(lambda number: f"{int(number):,}"), border="horizontal")
+    st.table(named.astype(int).style.format("{:,}"), border="horizontal")
 
 
 def splits_of(catalog: Catalog) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Numbers and names as sentences want them; pure text, no Streamlit."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -86,6 +87,11 @@ def listing(names: Sequence[str], most: int = 5) -> str:
 def threshold_method(method: str) -> str:
     """Write how a threshold was chosen, inside a sentence."""
     return {"youden": "the largest sum of sensitivity and specificity (Youden)"}.get(method, method)
+
+
+def plain(text: str) -> str:
+    """Write a text that may hold a pattern or a path so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_\[\]$~<>#|])", r"\\\1", text)
 
 
 def finding(label: str) -> str:

@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from conftest import texts
 from streamlit.testing.v1 import AppTest
 
 from cxr_core.config import AugmentConfig, DataConfig
 from cxr_core.data import exclusions, sources, splits
 from cxr_core.data.audit import Finding
-from cxr_core.data.catalog import scan
+from cxr_core.data.catalog import Catalog, scan
+from cxr_core.diagnosis import label_review
 from cxr_core.errors import DatasetError, FetchError
 from cxr_core.ui import (
     audit_view,
@@ -114,16 +116,169 @@ def test_a_large_set_is_audited_on_request(
         app.run()
 
 
-def test_a_patient_rule_names_patients_and_a_bad_one_gets_a_sentence(
+def rule_field(app: AppTest):
+    return next(field for field in app.text_input if field.label.startswith("Another rule"))
+
+
+def test_a_patient_rule_holds_on_the_whole_page_and_on_others(
     open_page: Open, phantoms: Path
 ) -> None:
     app = open_page("dataset", dataset_tab="Patients and splits")
-    rule = next(f for f in app.text_input if f.label.startswith("Another rule"))
-    app = rule.set_value(r"/(P\d)").run()
+    app = rule_field(app).set_value(r"/(P\d)").run()
+    assert not app.exception
     assert "your pattern" in texts(app)
-    rule = next(f for f in app.text_input if f.label.startswith("Another rule"))
-    app = rule.set_value("(").run()
-    assert "is not a regular expression" in app.error[0].value
+    assert app.title[0].value.startswith("60 films of 1 patient")
+    app.switch_page("pages/home.py").run()
+    app.switch_page("pages/dataset.py").run()
+    assert app.title[0].value.startswith("60 films of 1 patient")
+    assert app.session_state["patient_patterns"] == {str(phantoms): r"/(P\d)"}
+    app.session_state[audit_view.TABS] = audit_view.SPLITS
+    app = rule_field(app.run()).set_value("").run()
+    assert r"the patient\_id column" in texts(app)
+
+
+def test_a_bad_patient_rule_gets_a_sentence_and_the_one_before_stays(open_page: Open) -> None:
+    app = open_page("dataset", dataset_tab="Patients and splits")
+    app = rule_field(app).set_value(r"/(P\d)").run()
+    for bad, reason in (("(", "is not a regular expression"), ("(Q)", "matches none of the 60")):
+        app = rule_field(app).set_value(bad).run()
+        assert reason in app.error[0].value
+        assert app.title[0].value.startswith("60 films of 1 patient")
+
+
+def test_the_division_is_that_of_the_train_page(open_page: Open, flawed: Path) -> None:
+    app = audited(open_page, flawed)
+    app = button(app, "Cut anew by patient").click().run()
+    assert app.session_state[audit_view.TABS] == audit_view.SPLITS
+    assert "Validation and test were cut from" in texts(app)
+    app.switch_page("pages/train.py").run()
+    assert next(box for box in app.selectbox if box.label == "Division").value == "recut"
+
+
+def test_a_film_is_excluded_from_its_own_view_and_taken_back(open_page: Open, flawed: Path) -> None:
+    app = audited(open_page, flawed, dataset_tab="Films")
+    choice = next(box for box in app.selectbox if box.label == "Finding of the audit")
+    app = choice.set_value("The same film on both sides of the division").run()
+    app = button(app, "Exclude from training").click().run()
+    (entry,) = exclusions.listed(scan(flawed).root)
+    assert entry.reason == "The same film on both sides of the division"
+    button(app, "Use it again").click().run()
+    assert exclusions.listed(scan(flawed).root) == ()
+
+
+def test_the_cards_say_how_many_findings_there_are(open_page: Open, flawed: Path) -> None:
+    (flawed / "images" / "P0001_1.png").write_bytes(b"no film")
+    table = pd.read_csv(flawed / "metadata.csv").drop(columns="patient_id")
+    table.to_csv(flawed / "metadata.csv", index=False)
+    app = audited(open_page, flawed)
+    (said,) = [c.value for c in app.caption if c.value.startswith("The gravest 3 of")]
+    number = said.rsplit(" ", 1)[1]
+    app = button(app, f"See all {number}").click().run()
+    assert len(app.dataframe[0].value) >= int(number)
+
+
+def test_a_card_without_films_opens_its_figures(open_page: Open, flawed: Path) -> None:
+    table = pd.read_csv(flawed / "metadata.csv")
+    for number, path in enumerate(table.loc[table["label"] == "NORMAL", "path"]):
+        film = cv2.imread(str(flawed / path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(flawed / path), cv2.resize(film, (700 + number, 512)))
+    app = audited(open_page, flawed)
+    app = button(app, "Show the figures").click().run()
+    assert app.session_state[audit_view.TABS] == audit_view.AUDIT
+    assert any("AUROC" in str(table.value.columns) for table in app.table)
+
+
+# ---- wrong labels ----
+
+
+def predictions(films: Catalog) -> pd.DataFrame:
+    """Say of every film but three that it is what its label says."""
+    told = pd.get_dummies(films.frame["label"]) * 0.9 + 0.1 / 3
+    told.iloc[:3] = np.roll(told.iloc[:3], 1, axis=1)
+    return told.assign(path=films.frame["path"])
+
+
+def test_wrong_labels_are_looked_for_on_request_and_found_again(
+    open_page: Open, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(films: Catalog, **_: object) -> pd.DataFrame:
+        label_review.keep(films, predictions(films))
+        return predictions(films)
+
+    monkeypatch.setattr(label_review, "predict_beside", predict)
+    app = audited(open_page, phantoms, dataset_tab="Audit")
+    assert "Takes under a minute for 60 films" in texts(app)
+    app = button(app, "Look for wrong labels").click().run()
+    while "to know" not in app.title[0].value:
+        app.run()
+    assert not app.exception
+    assert "3 labels may be wrong" in texts(app)
+    ranked = next(table.value for table in app.dataframe if "Looks like" in table.value)
+    assert set(ranked["File"]) == set(scan(phantoms).frame["path"].head(3))
+    assert not [b for b in app.button if b.label.startswith("Exclude")]  # a reader decides
+    st.cache_resource.clear()  # as after a new start of the server
+    again = audited(open_page, phantoms, dataset_tab="Audit")
+    assert "3 labels may be wrong" in texts(again)
+
+
+def test_labels_that_all_fit_are_said_to(open_page: Open, phantoms: Path) -> None:
+    films = scan(phantoms)
+    told = pd.get_dummies(films.frame["label"]) * 0.9 + 0.1 / 3
+    label_review.keep(films, told.assign(path=films.frame["path"]))
+    assert "none stands out" in texts(audited(open_page, phantoms, dataset_tab="Audit"))
+
+
+def test_a_look_at_the_labels_that_fails_says_why_and_can_be_tried_again(
+    open_page: Open, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(films: Catalog, **_: object) -> pd.DataFrame:
+        raise DatasetError("The memory ran out. Close other programs.")
+
+    monkeypatch.setattr(label_review, "predict_beside", fails)
+    app = audited(open_page, phantoms, dataset_tab="Audit")
+    app = button(app, "Look for wrong labels").click().run()
+    while not app.error:
+        app.run()
+    assert "The memory ran out" in app.error[0].value
+    assert button(app, "Look for wrong labels")
+
+
+def test_a_look_at_the_labels_can_be_stopped(
+    open_page: Open, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(
+        films: Catalog,
+        *,
+        progress: Callable[[str, int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> pd.DataFrame:
+        progress("Looking at films", 32, 60)
+        gate = threading.Event()
+        while not cancelled():
+            gate.wait(0.01)
+        raise label_review.ReviewCancelledError("You stopped.")
+
+    monkeypatch.setattr(label_review, "predict_beside", waits)
+    app = audited(open_page, phantoms, dataset_tab="Audit")
+    app = button(app, "Look for wrong labels").click().run()
+    app = button(app, "Stop").click().run()
+    while not [b for b in app.button if b.label == "Look for wrong labels"]:
+        app.run()
+    assert not app.error
+
+
+def test_what_the_audit_says_of_single_films_is_in_words() -> None:
+    suspects = [{"path": "a", "label": "X", "expected": "NO_FINDING", "quality": 0.1}]
+    found = finding("label_suspects", [["a"]], suspects=suspects)
+    assert audit_view.remarks(found) == {"a": "looks no finding"}
+    turned = finding("rotated", [["b"]], view={"b": "rotated by 90°"}, frame={"c": 0.25})
+    assert audit_view.remarks(turned) == {"b": "rotated by 90°", "c": "25.0 % frame"}
+
+
+def test_equally_grave_cards_come_in_the_order_of_their_films() -> None:
+    few = finding("inverted", [["a"]], "medium")
+    many = finding("exact_twins", [["a", "b", "c"]], "medium")
+    assert [f.kind for f in audit_view.gravest([few, many])] == ["exact_twins", "inverted"]
 
 
 def offer() -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -32,6 +33,11 @@ def test_long_lists_are_cut() -> None:
     assert words.listing(["a", "b", "c"], most=2) == "a, b and 1 more"
 
 
+def test_a_pattern_is_no_markdown() -> None:
+    assert words.plain(r"^[^/]*/(\d+)_") == r"^\[^/\]\*/(\\d+)\_"
+    assert words.plain("5,232 films, 74.2 %") == "5,232 films, 74.2 %"
+
+
 def test_filters_of_the_gallery_combine() -> None:
     frame = pd.DataFrame(
         {
@@ -49,9 +55,29 @@ def test_filters_of_the_gallery_combine() -> None:
 
 
 def test_a_page_of_films_does_not_grow_with_the_set() -> None:
-    frame = pd.DataFrame({"path": [f"{n}.png" for n in range(1000)]})
-    assert len(films.page(frame, 1)) == films.PAGE
-    assert films.page(frame, 2)["path"].iloc[0] == f"{films.PAGE}.png"
+    rows = np.arange(1000)
+    assert len(films.page(rows, 1)) == films.PAGE
+    assert films.page(rows, 2)[0] == films.PAGE
+
+
+def test_a_choice_of_films_is_rows_in_order_with_a_name_of_its_own() -> None:
+    frame = pd.DataFrame(
+        {
+            "path": ["a", "b", "c", "d"],
+            "split": ["train", "test", "train", "train"],
+            "label": ["X", "X", "Y", "X"],
+            "patient_id": "",
+            "mean": [4.0, 3.0, 2.0, 1.0],
+        },
+        index=[7, 3, 5, 1],
+    )
+    everything, name = films.selected("set", "As listed", (), (), "", 0, frame, None)
+    assert everything.tolist() == [0, 1, 2, 3]
+    dark, other = films.selected("set", "Darkest first", ("train",), ("X",), "", 0, frame, None)
+    assert dark.tolist() == [3, 0]
+    found, third = films.selected("set", "As listed", (), (), "", 1, frame, ["d", "gone", "b"])
+    assert found.tolist() == [3, 1]
+    assert len({name, other, third}) == 3
 
 
 def record(status: Status = Status.RUNNING, **params: str) -> RunRecord:
