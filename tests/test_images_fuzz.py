@@ -1,9 +1,10 @@
 """Damaged PNG, JPEG and DICOM bytes: each ends in a film or in the reader's own error.
 
-CXR_FUZZ_INPUTS sets how many are tried (300); run with 5000 and -s to see time and memory.
+Within two seconds of work and one GiB of memory each, as a file must not keep others waiting. The
+work is counted in the processor's time, not by the clock, so that a busy machine is no failure; run
+with -s to see both.
 """
 
-import os
 import random
 import resource
 import time
@@ -19,7 +20,9 @@ import pytest
 from cxr_core import images
 from cxr_core.errors import UnreadableImageError
 
-INPUTS = int(os.environ.get("CXR_FUZZ_INPUTS", "300"))
+INPUTS = 5000
+MOST_WORK = 2.0  # seconds of the processor
+MOST_MEMORY = 1024  # MiB
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 DICOM_SEEDS = [
     "MR_small.dcm",
@@ -105,12 +108,29 @@ def mutants(count: int, seed: int) -> Iterator[bytes]:
         yield damage(chance.choice(family), chance.choice(family), chance)
 
 
+def peak_memory() -> float:
+    """The largest memory this process ever had, or has had since it was forgotten, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forget_peak_memory() -> None:
+    """Begin to measure anew: tests before this one may have needed more."""
+    forget = Path("/proc/self/clear_refs")
+    if forget.exists():
+        forget.write_text("5")
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_end_in_a_film_or_in_the_readers_own_error():
-    films, slowest = 0, 0.0
-    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    films, hardest = 0, 0.0
+    forget_peak_memory()
+    memory_before = peak_memory()
     for number, data in enumerate(mutants(INPUTS, seed=7)):
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             film = images.read(data, name="mutant")
         except UnreadableImageError as error:
@@ -122,8 +142,9 @@ def test_damaged_files_end_in_a_film_or_in_the_readers_own_error():
             assert film.pixels.dtype == np.uint8
             assert film.pixels.ndim == 2
             assert film.width * film.height <= images.MAX_PIXELS
-        slowest = max(slowest, time.perf_counter() - start)
-    added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory_before) / 1024
-    print(f"{INPUTS} inputs, {films} read, slowest {slowest:.2f} s, {added:.0f} MiB at most")
+        hardest = max(hardest, time.process_time() - start)
+    added = peak_memory() - memory_before
+    print(f"{INPUTS} inputs, {films} read, hardest {hardest:.2f} s, {added:.0f} MiB at most")
     assert 0 < films < INPUTS, "damage that never or always shows tests nothing"
-    assert added < 1024
+    assert hardest < MOST_WORK
+    assert added < MOST_MEMORY
