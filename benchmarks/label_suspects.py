@@ -5,24 +5,28 @@
 Many `pneumonia` files of three_class are in truth normal films of kermany. The truth, which the
 audit never sees: a file's twin by correlation (at 64 x 64 px, above 0.99) stands in kermany's
 NORMAL folder. Chance is the share of such files in the class. What is measured is what
-`python -m cxr_core data audit FOLDER --labels` does; run it with the repository on PYTHONPATH.
+`python -m cxr_core data audit FOLDER --labels` does, in a workspace of its own.
 """
 
 import argparse
 import json
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from cxr_core.data import likeness
-from cxr_core.data.audit import labels
-from cxr_core.data.catalog import Catalog, scan
-from cxr_core.diagnosis import label_review
-
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from cxr_core.data import likeness  # noqa: E402  found by the line above
+from cxr_core.data.audit import labels  # noqa: E402
+from cxr_core.data.catalog import Catalog, scan  # noqa: E402
+from cxr_core.diagnosis import label_review  # noqa: E402
+
 SUSPECT, TRUE = "PNEUMONIA", "NORMAL"
 
 
@@ -65,9 +69,11 @@ def main() -> None:
                 f"There is no folder {options.data / name}: name the data with --data."
             )
 
-    dirty, clean = scan(options.data / "three_class"), scan(options.data / "kermany")
-    truth = mislabelled(dirty, clean)
-    predictions = label_review.predict(dirty)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["CXR_HOME"] = home
+        dirty, clean = scan(options.data / "three_class"), scan(options.data / "kermany")
+        truth = mislabelled(dirty, clean)
+        predictions = label_review.predict(dirty)
     ranked = labels.suspects(dirty.frame, predictions)
     chosen = ranked[ranked["suspect"] & (ranked["label"] == SUSPECT)]
     total = int((dirty.frame["label"] == SUSPECT).sum())
