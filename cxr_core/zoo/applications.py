@@ -7,6 +7,7 @@ graph is the same whatever the weights are (Keras's EfficientNet has a layer mor
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,9 @@ class Application:
         )
 
 
-def _mobile_head(maps: "keras.KerasTensor", options: Options, seeds: Any) -> "keras.KerasTensor":
+def _mobile_head(
+    maps: "keras.KerasTensor", options: Options, seeds: Iterator[int]
+) -> "keras.KerasTensor":
     """Pool, then a dense layer of 1280 with hard swish, and dropout (section 5.2 of the paper)."""
     from keras import initializers, layers
 

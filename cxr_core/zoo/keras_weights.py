@@ -119,7 +119,7 @@ def _ask(url: str) -> str:
             urllib.request.urlopen(request, timeout=_PATIENCE).close()
             found.append("")
         except (OSError, http.client.HTTPException) as error:
-            found.append(str(error))
+            found.append(str(getattr(error, "reason", error)))  # without urllib's brackets
 
     # In a thread of its own, because no timeout holds while a name is looked up.
     asking = threading.Thread(target=ask, daemon=True)
