@@ -89,7 +89,8 @@ class Checkpoint:
         for variable, array in zip(model.variables, self.model, strict=True):
             variable.assign(array)
         optimizer = model.optimizer
-        optimizer.build(model.trainable_variables)
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
         trained = {v.path.replace("/", "_"): v for v in model.trainable_variables}
         for slot in optimizer.variables:
             if slot.name in self.optimizer:

@@ -201,6 +201,8 @@ def _compile(
         # XLA makes convolutions on a CPU several times slower; "auto" would choose it there too.
         jit_compile="auto" if device.is_gpu else False,
     )
+    # Else Keras traces the first step twice: seconds to minutes, by the network.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _number_format(films: FilmSet, config: RunConfig, run: RunWriter, device: Device) -> str:
