@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -25,10 +26,14 @@ class Twins:
     alike: np.ndarray  # int (n,), the group of each film; exact and near twins share one
 
 
+_FOUND: WeakKeyDictionary[Catalog, Twins] = WeakKeyDictionary()
+
+
 def find_twins(catalog: Catalog, looks: Looks | None = None) -> Twins:
     """Find the twins of a set: equal to the pixel, or one picture in several versions.
 
-    What was found stays in the workspace: to compare 100,000 films takes a minute.
+    What was found stays in the workspace, as to compare 100,000 films takes a minute, and with the
+    catalog for as long as there is one.
 
     Args:
         catalog: the set.
@@ -37,12 +42,15 @@ def find_twins(catalog: Catalog, looks: Looks | None = None) -> Twins:
     Raises:
         DatasetError: a film changed or vanished since the scan.
     """
+    if catalog in _FOUND:
+        return _FOUND[catalog]
     seen = catalogs.looks(catalog) if looks is None else looks
     exact = likeness.groups(len(seen.pixels), likeness.chain(seen.pixels))
     _, kept = np.unique(exact, return_index=True)
     near = _near(catalogs.kept_file(catalog.root, f"twins-{_RULE}.npz"), seen, kept)
     alike = likeness.groups(len(exact), likeness.chain(exact), near[["first", "second"]].to_numpy())
-    return Twins(exact, near, alike)
+    found = _FOUND[catalog] = Twins(exact, near, alike)
+    return found
 
 
 def together(patients: Sequence[str] | pd.Series, alike: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
 from cxr_core.zoo import features
 
-SECONDS_A_FILM = 0.03  # on two cores of a server that does nothing else, starting TensorFlow aside
+SECONDS_A_FILM = 0.02  # on two cores of a shared machine, starting TensorFlow aside
 
 # What the child process is given and gives back, in a folder of its own.
 CATALOG_FILE, ABOUT_FILE, PREDICTIONS_FILE = (

@@ -38,11 +38,13 @@ def choose() -> Catalog | None:
         st.session_state[_KIND], st.session_state[_LOCAL] = "local", str(came)
     local = {str(kept.root): kept.source.title for kept in sources.local_sets()}
     kinds = [kind for kind in _TITLES if kind != "local" or local]
+    # Not the widget's own first value: Streamlit warns where that and one set by a fetch meet.
+    if st.session_state.get(_KIND) not in kinds:
+        st.session_state[_KIND] = sources.BUILT_IN
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
             "Films from",
             kinds,
-            default=sources.BUILT_IN,
             required=True,
             format_func=lambda name: _TITLES[name],
             key=_KIND,

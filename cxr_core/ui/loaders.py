@@ -119,8 +119,9 @@ def _remembered(root: str, pattern: str, make: Callable[[], Catalog]) -> Catalog
 
 
 def _scanned(root: str) -> Catalog:
-    place = st.empty()
-    opened = sources.open_catalog(root, progress=_bar(place))
+    with st.spinner("Reading the set"):  # appears where listing the files alone takes time
+        place = st.empty()
+        opened = sources.open_catalog(root, progress=_bar(place))
     place.empty()
     return opened
 
