@@ -20,22 +20,22 @@ def metric_rows(**values):
     """A table as the run store gives it: values of each metric at steps 1, 2, ..."""
     return pd.DataFrame(
         [
-            (metric, step, value)
+            (metric, step, value, 1000.0 + step)
             for metric, row in values.items()
             for step, value in enumerate(row, start=1)
         ],
-        columns=["metric", "step", "value"],
+        columns=["metric", "step", "value", "time"],
     )
 
 
-def timed(table):
-    """The same table with the seconds at which each point was written: step after step."""
-    return table.assign(time=1000.0 + table["step"])
+def metric_lines(**values):
+    """The same as figures take it."""
+    return figures.by_metric(metric_rows(**values))
 
 
 @pytest.fixture
 def history():
-    return metric_rows(
+    return metric_lines(
         train_loss=[0.9, 0.6, 0.4],
         val_loss=[0.8, 0.5, 0.7],
         train_auroc=[0.7, 0.8, 0.9],
@@ -56,6 +56,10 @@ def predictions():
     return labels, scores / scores.sum(axis=1, keepdims=True)
 
 
+def up_to_epoch(last, lines):
+    return {metric: line.at(line.steps <= last) for metric, line in lines.items()}
+
+
 def every_figure(history, predictions):
     labels, table = predictions
     frame = pd.DataFrame({"split": ["train", "val"], "label": ["NORMAL", "PNEUMONIA"]})
@@ -66,7 +70,7 @@ def every_figure(history, predictions):
         "learning_rate": figures.learning_rate(history),
         "detection": figures.detection(history),
         "pace": figures.pace(history),
-        "machine": figures.machine(timed(history), {"batch_loss": "CPU"}, "CPU", "%"),
+        "machine": figures.machine(history, {"batch_loss": "CPU"}, "CPU", "%"),
         "score_bins": figures.score_bins([0, 0.5, 1], {"NORMAL": [3, 1]}, 0.5),
         "confusion": figures.confusion([[3, 1], [0, 4]], CLASSES[:2]),
         "roc": figures.roc(labels, table, CLASSES, 0.5),
@@ -90,7 +94,7 @@ def test_every_figure_lets_the_page_show_through_and_keeps_its_place(history, pr
 
 
 def test_a_live_figure_keeps_its_height_as_points_come(history):
-    first = history[history["step"] == 1]
+    first = up_to_epoch(1, history)
     assert (
         figures.curves(first, 10, "loss").layout.height
         == figures.curves(history, 10, "loss").layout.height
@@ -163,18 +167,35 @@ def test_the_best_epoch_is_that_of_the_monitored_metric_on_every_chart(history):
 
 
 def test_the_first_epoch_is_visible_before_there_is_a_line(history):
-    drawn = traces(figures.curves(history[history["step"] == 1], 10, "loss"))
+    drawn = traces(figures.curves(up_to_epoch(1, history), 10, "loss"))
     assert drawn["Train"].mode == "lines+markers"
 
 
 def test_curves_without_a_point_yet_are_an_empty_chart():
-    empty = pd.DataFrame(columns=["metric", "step", "value"])
-    assert not figures.curves(empty, 0, "loss").data
-    assert list(figures.learning_rate(empty).data[0].x) == []
+    empty = figures.by_metric(pd.DataFrame(columns=["metric", "step", "value", "time"]))
+    for figure in (figures.curves(empty, 0, "loss"), figures.learning_rate(empty)):
+        assert not figure.data
+        assert not figure.layout.yaxis.showticklabels
+
+
+def test_lines_are_the_finite_points_of_each_metric_by_step():
+    table = metric_rows(a=[1.0, np.nan, 3.0], b=[np.inf], c=[5.0]).sample(frac=1, random_state=1)
+    lines = figures.by_metric(table)
+    assert set(lines) == {"a", "c"}
+    assert list(lines["a"].steps) == [1, 3]
+    assert list(lines["a"].values) == [1, 3]
+    assert list(lines["a"].times) == [1001, 1003]
+
+
+def test_the_axis_of_epochs_ends_where_it_is_told_and_counts_few_epochs_one_by_one(history):
+    few = figures.curves(history, 10, "loss", end=5).layout.xaxis
+    assert few.range[1] == pytest.approx(5.1)
+    assert few.dtick == 1
+    assert figures.pace(history, end=50).layout.xaxis.dtick is None
 
 
 def test_a_wild_batch_or_a_diverged_loss_does_not_flatten_the_curves(history):
-    wild = metric_rows(batch_loss=[1.0] * 98 + [500.0, np.nan, np.inf], train_loss=[0.9, np.nan])
+    wild = metric_lines(batch_loss=[1.0] * 98 + [500.0, np.nan, np.inf], train_loss=[0.9, np.nan])
     figure = figures.curves(wild, 10, "loss")
     assert figure.layout.yaxis.range[1] < 2
     assert list(traces(figure)["Train"].y) == [0.9]
@@ -183,7 +204,7 @@ def test_a_wild_batch_or_a_diverged_loss_does_not_flatten_the_curves(history):
 def test_long_series_are_thinned_with_both_ends_and_all_that_stands_out_kept():
     losses = np.random.default_rng(0).normal(1, 0.01, 50_000)
     losses[12_345], losses[33_333] = 9, 0.1
-    figure = figures.curves(metric_rows(batch_loss=losses), 100, "loss", smooth=True)
+    figure = figures.curves(metric_lines(batch_loss=losses), 100, "loss", smooth=True)
     batches = traces(figure)["Batch"]
     assert 1000 < len(batches.x) <= figures.MOST_POINTS
     assert (batches.x[0], batches.x[-1]) == (0.01, 500)
@@ -194,7 +215,7 @@ def test_long_series_are_thinned_with_both_ends_and_all_that_stands_out_kept():
 
 
 def test_smoothing_is_a_running_mean_from_the_first_batch_on():
-    table = metric_rows(batch_loss=[1.0] * 20 + [2.0] * 200)
+    table = metric_lines(batch_loss=[1.0] * 20 + [2.0] * 200)
     line = traces(figures.curves(table, 10, "loss", smooth=True))["Batch, smoothed"]
     assert line.y[0] == pytest.approx(1)
     assert 1 < line.y[20] < 1.2
@@ -202,7 +223,7 @@ def test_smoothing_is_a_running_mean_from_the_first_batch_on():
 
 
 def test_a_loss_on_a_log_axis_holds_all_its_lines():
-    table = metric_rows(train_loss=[1.0, 0.1, 0.01], val_loss=[0.9, 0.2, 0.0])
+    table = metric_lines(train_loss=[1.0, 0.1, 0.01], val_loss=[0.9, 0.2, 0.0])
     axis = figures.curves(table, 10, "loss", log=True).layout.yaxis
     assert axis.type == "log"
     assert axis.range[0] < np.log10(0.01)
@@ -249,7 +270,8 @@ def test_the_machine_is_drawn_over_the_minutes_of_the_run():
         [("cpu", 0, 50.0, 1000.0), ("cpu", 1, 70.0, 1030.0), ("gpu", 0, 1.0, 1060.0)],
         columns=["metric", "step", "value", "time"],
     )
-    figure = figures.machine(table, {"cpu": "CPU", "none": "None"}, "CPU", "%", most=100)
+    lines = figures.by_metric(table)
+    figure = figures.machine(lines, {"cpu": "CPU", "none": "None"}, "CPU", "%", most=100)
     drawn = traces(figure)
     assert list(drawn["CPU"].x) == [0, 0.5]
     assert list(drawn["None"].x) == []
@@ -270,7 +292,7 @@ def test_learning_rate_is_on_a_log_axis_with_room_around_a_constant(history):
     figure = figures.learning_rate(history)
     assert figure.layout.yaxis.type == "log"
     assert list(figure.data[0].y) == [1e-3, 1e-3, 5e-4]
-    constant = figures.learning_rate(metric_rows(learning_rate=[1e-3, 1e-3]))
+    constant = figures.learning_rate(metric_lines(learning_rate=[1e-3, 1e-3]))
     assert constant.layout.yaxis.range == pytest.approx((-3.5, -2.5))
 
 

@@ -4,6 +4,7 @@ Pure functions; `look` holds what all figures share.
 """
 
 from cxr_core.figures.films import balance, distribution, film, gray_levels, shortcuts
+from cxr_core.figures.lines import NOTHING, Line, Lines, best_epoch, by_metric
 from cxr_core.figures.look import CLASS_COLOURS, class_colour
 from cxr_core.figures.results import (
     confusion,
@@ -17,7 +18,6 @@ from cxr_core.figures.thinning import MOST_POINTS
 from cxr_core.figures.training import (
     RUN_COLOURS,
     RUN_MARKERS,
-    best_epoch,
     curves,
     detection,
     learning_rate,
@@ -29,10 +29,14 @@ from cxr_core.figures.training import (
 __all__ = [
     "CLASS_COLOURS",
     "MOST_POINTS",
+    "NOTHING",
     "RUN_COLOURS",
     "RUN_MARKERS",
+    "Line",
+    "Lines",
     "balance",
     "best_epoch",
+    "by_metric",
     "class_colour",
     "confusion",
     "curves",

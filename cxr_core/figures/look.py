@@ -4,7 +4,7 @@ Backgrounds are transparent and text carries no colour of its own, so that the p
 through. Marks use mid-tones that stand out on near-black and on white alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -40,8 +40,23 @@ def class_colour(label: str, classes: Sequence[str]) -> str:
     return OTHER_COLOURS[place % len(OTHER_COLOURS)]
 
 
-def layout(height: int, *, title: str = "", legend: bool = True) -> dict[str, Any]:
-    """Return what all figures share: transparent, tight, legend on top, a fixed height."""
+def layout(
+    height: int,
+    *,
+    title: str = "",
+    legend: bool = True,
+    x: Mapping[str, Any] | None = None,
+    y: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what all figures share: transparent, tight, legend on top, a fixed height.
+
+    Args:
+        height: px.
+        title: Above the figure.
+        legend: Whether there is a row for it.
+        x: What the axis has beside what all axes share.
+        y: The same.
+    """
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     return {
         "height": height,
@@ -55,8 +70,8 @@ def layout(height: int, *, title: str = "", legend: bool = True) -> dict[str, An
         # A redraw with new points leaves zoom and hidden traces as the reader set them.
         "uirevision": "kept",
         "hovermode": "closest",
-        "xaxis": dict(axis),
-        "yaxis": dict(axis),
+        "xaxis": {**axis, **(x or {})},
+        "yaxis": {**axis, **(y or {})},
     }
 
 

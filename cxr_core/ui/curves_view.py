@@ -2,13 +2,13 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from cxr_core import figures
-from cxr_core.training.tracking import TAG_DATA, RunRecord
+from cxr_core.figures import Lines
+from cxr_core.training.tracking import TAG_DATA, RunRecord, Status
 from cxr_core.ui import charts, loaders
 
 BATCH_METRICS = ("batch_loss", "batch_accuracy")
@@ -26,17 +26,7 @@ EPOCH_METRICS = (
     "epoch_seconds",
 )
 _MOST_OTHERS = len(figures.RUN_COLOURS) - 1
-_DRAWN = {  # chart -> its metrics, in the order of the page
-    "loss": ("train_loss", "val_loss", "batch_loss"),
-    "auroc": ("train_auroc", "val_auroc"),
-    "accuracy": ("train_accuracy", "val_accuracy", "batch_accuracy"),
-    "detection": ("val_sensitivity", "val_specificity"),
-    "learning_rate": ("learning_rate",),
-    "pace": ("images_per_second",),
-}
-_COUNTED = ("val_loss", "train_loss")  # metrics that have a point an epoch
-_ENDS = (5, 10, 20, 50, 100, 200, 500, 1000)  # epochs
-_ALT = {
+_CHARTS = {  # in the order of the page, each with what it is to who cannot see it
     "loss": "Loss by epoch",
     "auroc": "AUROC by epoch",
     "accuracy": "Accuracy by epoch",
@@ -44,6 +34,8 @@ _ALT = {
     "learning_rate": "Learning rate by epoch",
     "pace": "Films a second by epoch",
 }
+_COUNTED = ("val_loss", "train_loss")  # metrics that have a point an epoch
+_ENDS = (5, 10, 20, 50, 100, 200, 500, 1000)  # epochs
 _GLYPHS = {  # the legend's likenesses of `figures.RUN_MARKERS`
     "circle": "●",
     "square": "■",
@@ -53,30 +45,34 @@ _GLYPHS = {  # the legend's likenesses of `figures.RUN_MARKERS`
 }
 
 
-def panel(record: RunRecord, table: pd.DataFrame, others: Sequence[RunRecord], key: str) -> None:
+def panel(record: RunRecord, lines: Lines, others: Sequence[RunRecord], key: str) -> None:
     """Draw the curves with their switches.
 
     Args:
         record: the run.
-        table: its metrics, as the run store gives them.
+        lines: its metrics.
         others: the runs that may be drawn with it.
         key: prefix of the widgets' keys.
     """
-    if table.empty:
+    if not lines:
         with st.container(height=320, border=True, vertical_alignment="center"):
             st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
         return
     smooth, log, beside = _switches(record, others, key)
-    end = _end(record, [table, *beside.values()])
+    planned = int(record.params.get("optimise.epochs", 1))
+    end = end_of_axis(record.status, planned, [lines, *beside.values()])
     if beside:
         st.html(legend([record.name, *beside]))
     with st.grid(2, min_column_width=340, gap="medium"):
-        for name, metrics in _DRAWN.items():
-            figure = _figure(name, record, table, beside, smooth=smooth, log=log)
-            figure.update_xaxes(range=[0, 1.02 * end], dtick=1 if end <= _ENDS[1] else None)
-            if not _any(metrics, table, beside):
-                figure.update_yaxes(showticklabels=False, showgrid=False)
-            charts.show(figure, key=f"{key}:{record.run_id}:{name}", alt=_ALT[name])
+        for name, alt in _CHARTS.items():
+            figure = _figure(name, record, lines, beside, smooth=smooth, log=log, end=end)
+            charts.show(figure, key=f"{key}:{record.run_id}:{name}", alt=alt)
+
+
+def of_run(run_id: str) -> Lines:
+    """Return all that is drawn of a run as it stands."""
+    table = loaders.store().curves(run_id, EPOCH_METRICS + BATCH_METRICS)
+    return figures.by_metric(table)
 
 
 def title(run: RunRecord) -> str:
@@ -104,8 +100,8 @@ def legend(names: Sequence[str]) -> str:
 
 def _switches(
     record: RunRecord, others: Sequence[RunRecord], key: str
-) -> tuple[bool, bool, Mapping[str, pd.DataFrame]]:
-    """Draw the switches; return smooth, log, and the tables of the runs to draw beside."""
+) -> tuple[bool, bool, Mapping[str, Lines]]:
+    """Draw the switches; return smooth, log, and the lines of the runs to draw beside."""
     drawn = [run for run in others if "val_loss" in run.metrics]  # the others have no curve yet
     by_id = {run.run_id: run for run in drawn if run.run_id != record.run_id}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -138,7 +134,7 @@ def _switches(
         smooth,
         log,
         {
-            title(by_id[run_id]): store.curves(run_id, EPOCH_METRICS)
+            title(by_id[run_id]): figures.by_metric(store.curves(run_id, EPOCH_METRICS))
             for run_id in chosen
             if run_id in by_id
         },
@@ -148,38 +144,45 @@ def _switches(
 def _figure(
     name: str,
     record: RunRecord,
-    table: pd.DataFrame,
-    others: Mapping[str, pd.DataFrame],
+    lines: Lines,
+    others: Mapping[str, Lines],
     *,
     smooth: bool,
     log: bool,
-) -> Any:
+    end: int,
+) -> go.Figure:
     monitored = record.params.get("stop.monitor", "val_loss")
     if name == "detection":
-        return figures.detection(table, monitored, others=others)
+        return figures.detection(lines, monitored, others=others, end=end)
     if name == "learning_rate":
-        return figures.learning_rate(table, others=others)
+        return figures.learning_rate(lines, others=others, end=end)
     if name == "pace":
-        return figures.pace(table, others=others)
-    steps = int(record.params.get("steps_per_epoch", 1))
+        return figures.pace(lines, others=others, end=end)
     return figures.curves(
-        table, steps, name, monitored, smooth=smooth, log=log and name == "loss", others=others
+        lines,
+        int(record.params.get("steps_per_epoch", 1)),
+        name,
+        monitored,
+        smooth=smooth,
+        log=log and name == "loss",
+        others=others,
+        end=end,
     )
 
 
-def _any(metrics: Sequence[str], table: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> bool:
-    return any(run["metric"].isin(metrics).any() for run in (table, *others.values()))
-
-
-def _end(record: RunRecord, tables: Sequence[pd.DataFrame]) -> int:
+def end_of_axis(status: Status, planned: int, runs: Sequence[Lines]) -> int:
     """Return where the axis of epochs ends.
 
     At the last epoch there is; while the run goes on, in wide steps, so that little ever moves.
+
+    Args:
+        status: how the run stands.
+        planned: its epochs at most.
+        runs: what is drawn, the run and others beside it.
     """
-    lasts = [table.loc[table["metric"].isin(_COUNTED), "step"].max() for table in tables]
-    done = max([1, *(int(last) for last in lasts if last == last)])
-    if not record.status.active:
-        return done
-    planned = int(record.params["optimise.epochs"])
+    lasts = [int(run[m].steps[-1]) for run in runs for m in _COUNTED if m in run]
+    if not status.active:
+        return max([1, *lasts])
+    done = max([0, *lasts])
     ahead = next((end for end in _ENDS if end > done), done + 1)
     return max(done, min(planned, ahead))

@@ -49,13 +49,11 @@ def written(record: RunRecord, folder: str, suffix: str) -> list[tuple[int, Path
         folder: the artefact folder; its files are called by the epoch, such as ``0007.json``.
         suffix: ".json" or ".jpg".
     """
-    return _written(str(loaders.store().uri), record.run_id, record.status, folder, suffix)
+    return listed(loaders.store().uri, record.run_id, record.status, folder, suffix)
 
 
 @st.cache_data(ttl=_LOOKED_AGAIN, max_entries=64, show_spinner=False)
-def _written(
-    uri: str, run_id: str, status: str, folder: str, suffix: str
-) -> list[tuple[int, Path]]:
+def listed(uri: str, run_id: str, status: str, folder: str, suffix: str) -> list[tuple[int, Path]]:
     """List a folder; ``uri`` and ``status`` only tell one store and one moment from another."""
     try:
         place = loaders.store().path(run_id, folder)

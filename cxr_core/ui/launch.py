@@ -18,10 +18,12 @@ from cxr_core.zoo import registry
 
 FIRST_RECIPE = "quick"
 RECIPE = "recipe"  # session key: the recipe chosen
+_STARTS = {"none": "Random", "imagenet": "ImageNet"}
 _WATCHED = "watched_run"
 _STARTED = "started_at"
+_REFUSED = "start_refused"  # session key: why the last run could not be started
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
-_ELSEWHERE = ("data.root",)  # settings that the page asks for outside the form
+_ELSEWHERE = ("data.root", "data.patient_pattern")  # settings that are asked for with the films
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def configure(catalog: Catalog) -> Chosen | None:
     title = filled.title if filled else recipe.replace("_", " ")
     config = None
     try:
-        config = base.with_values({**values, "data.root": loaders.data_root()})
+        config = base.with_values({**values, **_of_films()})
     except ConfigError as error:
         notices.wrong(error)
     else:
@@ -93,33 +95,26 @@ def checks(config: RunConfig, catalog: Catalog) -> bool:
 
 
 def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool) -> None:
-    """Draw the button that says what it will do, and start the run when it is pressed."""
+    """Draw the button that says what it will do, and does it."""
     before = sum(run.status.active for run in runs)
     verb = "Queue" if before else "Train"
     seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
     about = f": {words.estimate(seconds)}" if seconds else ""
     if before:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
-    if st.button(
+    st.button(
         f"{verb} {chosen.title} on {catalog.name}{about}",
         key="start_run",  # the label changes as runs go on: without a key a click would be lost
         type="primary",
         icon=":material/play_arrow:",
         width="stretch",
         disabled=not enabled,
-    ):
-        if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
-            return
-        st.session_state[_STARTED] = time.monotonic()
-        try:
-            started = jobs.start(
-                chosen.config, recipe=chosen.recipe, store=loaders.store(), catalog=catalog
-            )
-        except CxrError as error:
-            notices.wrong(error)
-            return
-        watch(started)
-        st.rerun()
+        on_click=_start,  # with what the reader saw when it was pressed
+        args=(chosen, catalog),
+    )
+    refused = st.session_state.pop(_REFUSED, None)
+    if refused is not None:
+        notices.wrong(refused)
 
 
 def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float | None:
@@ -152,7 +147,7 @@ def repeat(record: RunRecord) -> None:
     when = f"{record.created:%d %b %H:%M} UTC"
     source = f"run {record.name} of {when}"
     fill(config, Filled(source, config.name or record.name.replace("_", " "), recipe))
-    datasets.take(config.data.root)
+    _take_films(config)
 
 
 def fill(config: RunConfig, filled: Filled) -> None:
@@ -182,7 +177,7 @@ def watched(runs: Sequence[RunRecord]) -> RunRecord | None:
 def recipe_title(name: str) -> str:
     """Return a recipe's name for people: the network's as its authors write it."""
     entry = registry.get(recipes.load(name).model.architecture)
-    text = name.replace(entry.name, entry.title).replace("_", " ")
+    text = name.replace(entry.name, entry.title.partition(",")[0]).replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
@@ -195,15 +190,27 @@ def recipe_table() -> pd.DataFrame:
             {
                 "Recipe": recipe_title(name),
                 "Network": registry.get(config.model.architecture).title,
-                "Starts from": config.model.weights,
+                "Starts from": _STARTS.get(config.model.weights, config.model.weights),
                 "Size": config.image.size,
                 "Batch": config.optimise.batch_size,
                 "Epochs": config.optimise.epochs,
                 "What it is for": recipes.describe(name),
             }
         )
-    table = pd.DataFrame(rows)
-    return table.sort_values("Starts from", kind="stable", ignore_index=True)
+    rows.sort(key=lambda row: row["Starts from"] == _STARTS["none"])
+    return pd.DataFrame(rows)
+
+
+def _start(chosen: Chosen, catalog: Catalog) -> None:
+    """Start the run and watch it; why it could not be started is kept for the page."""
+    if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
+        return
+    st.session_state[_STARTED] = time.monotonic()
+    try:
+        store = loaders.store()
+        watch(jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog))
+    except CxrError as error:
+        st.session_state[_REFUSED] = error
 
 
 def _recipe() -> str:
@@ -266,7 +273,20 @@ def _back(key: str, base: RunConfig) -> None:
 def _fill_from_file(name: str, config: RunConfig) -> None:
     fill(config, Filled(f"the file {name}" if name != "text" else "text", config.name or name, ""))
     if "root" in config.data.model_fields_set:
-        datasets.take(config.data.root)
+        _take_films(config)
+    elif config.data.patient_pattern:
+        loaders.use_patient_pattern(loaders.data_root(), config.data.patient_pattern)
+
+
+def _of_films() -> dict[str, Scalar]:
+    """Return the settings that are asked for with the films."""
+    return {"data.root": loaders.data_root(), "data.patient_pattern": loaders.patient_pattern()}
+
+
+def _take_films(config: RunConfig) -> None:
+    """Choose a configuration's films, and its rule for patients; before the page is drawn."""
+    datasets.take(config.data.root)
+    loaders.use_patient_pattern(config.data.root, config.data.patient_pattern)
 
 
 def _of_form(config: RunConfig) -> dict[str, Scalar]:
@@ -276,8 +296,8 @@ def _of_form(config: RunConfig) -> dict[str, Scalar]:
 def _starts(key: str, base: RunConfig) -> dict[str, str]:
     """Return what the network chosen may start from, with titles: weights, and its own bundles."""
     network = st.session_state.get(f"{key}:model.architecture", base.model.architecture)
-    titles = {"none": "Random weights", "imagenet": "ImageNet weights"}
-    found = {name: titles.get(name, name) for name in registry.get(network).weights}
+    weights = registry.get(network).weights
+    found = {name: f"{_STARTS.get(name, name)} weights" for name in weights}
     for ref in bundle_index.available(loaders.store()):
         if ref.info.architecture == network:
             found[f"bundle:{ref.spec}"] = f"Bundle {ref.label}"

@@ -2,10 +2,10 @@
 
 import re
 
-import pandas as pd
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.figures import Lines
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, loaders
 
@@ -31,22 +31,21 @@ def panel(record: RunRecord, key: str) -> None:
         )
         return
     cards = {"load": _gpus(names, "utilization"), "memory": _gpus(names, "memory_usage")}
-    table = loaders.store().curves(
-        record.run_id, [_CPU, _MEMORY, _MEGABYTES, *cards["load"], *cards["memory"]]
-    )
+    wanted = [_CPU, _MEMORY, _MEGABYTES, *cards["load"], *cards["memory"]]
+    lines = figures.by_metric(loaders.store().curves(record.run_id, wanted))
     panels = [
-        ("CPU", {_CPU: "CPU"}, f"CPU load{_now(table, _CPU)}"),
-        ("memory", {_MEMORY: "Memory"}, f"Memory{_now(table, _MEMORY)}{_size(table)}"),
-        ("gpu", cards["load"], f"GPU load{_now(table, *cards['load'])}"),
-        ("gpu_memory", cards["memory"], f"GPU memory{_now(table, *cards['memory'])}"),
+        ("CPU", {_CPU: "CPU"}, f"CPU load{_now(lines, _CPU)}"),
+        ("memory", {_MEMORY: "Memory"}, f"Memory{_now(lines, _MEMORY)}{_size(lines)}"),
+        ("gpu", cards["load"], f"GPU load{_now(lines, *cards['load'])}"),
+        ("gpu_memory", cards["memory"], f"GPU memory{_now(lines, *cards['memory'])}"),
     ]
     with st.grid(2, min_column_width=320, gap="medium"):
-        for name, lines, title in panels:
-            if not lines:
+        for name, named, title in panels:
+            if not named:
                 continue
             with st.container(gap=None):
                 charts.show(
-                    figures.machine(table, lines, title, "%", most=100),
+                    figures.machine(lines, named, title, "%", most=100),
                     key=f"{key}:{record.run_id}:machine:{name}",
                     alt=f"{title}, over the minutes of the run",
                 )
@@ -61,18 +60,11 @@ def _gpus(names: list[str], what: str) -> dict[str, str]:
     return {name: f"GPU {number}" for number, name in of_kind}
 
 
-def _now(table: pd.DataFrame, *metrics: str) -> str:
+def _now(lines: Lines, *metrics: str) -> str:
     """Return the last values of some shares as the end of a title: ": 87 %"."""
-    last = [_last(table, metric) for metric in metrics]
-    shown = ", ".join(f"{value:.0f} %" for value in last if value is not None)
+    shown = ", ".join(f"{lines[m].values[-1]:.0f} %" for m in metrics if m in lines)
     return f": {shown}" if shown else ""
 
 
-def _size(table: pd.DataFrame) -> str:
-    megabytes = _last(table, _MEGABYTES)
-    return "" if megabytes is None else f" ({megabytes / 1000:.1f} GB)"
-
-
-def _last(table: pd.DataFrame, metric: str) -> float | None:
-    points = table[table["metric"] == metric]
-    return None if points.empty else float(points.sort_values("time")["value"].iloc[-1])
+def _size(lines: Lines) -> str:
+    return f" ({lines[_MEGABYTES].values[-1] / 1000:.1f} GB)" if _MEGABYTES in lines else ""

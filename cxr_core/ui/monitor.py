@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import streamlit as st
 
 from cxr_core import figures, workspace
 from cxr_core.errors import TrainingError
+from cxr_core.figures import NOTHING, Lines
 from cxr_core.training import jobs
 from cxr_core.training.tracking import (
     TAG_DEVICE,
@@ -66,31 +66,25 @@ class Progress:
     left: float | None  # seconds to the last epoch, if nothing stops it earlier
 
 
-def progress(record: RunRecord, curves: pd.DataFrame) -> Progress:
-    """Work out how far a run is from its record and its metric history.
-
-    Args:
-        record: the run.
-        curves: metric, step, value, time; as :meth:`RunStore.curves` gives them.
-    """
+def progress(record: RunRecord, lines: Lines) -> Progress:
+    """Work out how far a run is from its record and its metrics."""
     epochs = int(record.params.get("optimise.epochs", 0))
     steps = int(record.params.get("steps_per_epoch", 0))
-    done = _last_step(curves, "val_loss")
-    batches = _last_step(curves, "batch_loss")
+    done = _last_step(lines, "val_loss")
+    batches = _last_step(lines, "batch_loss")
     part = batches / steps if steps else 0.0  # epochs done, with the one at work in parts
-    best_epoch = figures.best_epoch(curves, "val_auroc")
-    kept = figures.best_epoch(curves, record.params.get("stop.monitor", "val_loss"))
-    scores = curves[(curves["metric"] == "val_auroc") & (curves["step"] == best_epoch)]
-    pace = _pace(curves, steps)
+    best_epoch = figures.best_epoch(lines, "val_auroc")
+    kept = figures.best_epoch(lines, record.params.get("stop.monitor", "val_loss"))
+    pace = _pace(lines, steps)
     active = record.status is Status.RUNNING
     return Progress(
         epoch=min(done + 1, epochs) if active and batches else done or None,
         epochs=epochs,
         images_per_second=record.metrics.get("images_per_second") or _early_rate(record, pace),
-        best=None if best_epoch is None else float(scores["value"].iloc[-1]),
+        best=None if best_epoch is None else float(lines["val_auroc"].values.max()),
         best_epoch=best_epoch,
         since_best=None if kept is None else done - kept,
-        used=None if curves.empty else _used(record, curves),
+        used=_used(record, lines) if lines else None,
         left=pace * max(0.0, epochs - max(part, done)) if active and pace else None,
     )
 
@@ -160,11 +154,11 @@ def _picture(run_id: str, drawn: Status, others: Sequence[RunRecord], key: str) 
     record = jobs.bury_if_dead(store.get(run_id), store)
     if drawn.active and record.status is not drawn:
         st.rerun()  # the whole page: title, buttons, queue and this fragment's clock depend on it
-    table = store.curves(run_id, curves_view.EPOCH_METRICS + curves_view.BATCH_METRICS)
-    if table.empty and not record.status.active:
+    lines = curves_view.of_run(run_id)
+    if not lines and not record.status.active:
         st.markdown(":gray[The run ended before its first step.]")
         return
-    _numbers(record, progress(record, table))
+    _numbers(record, progress(record, lines))
     curves, validation, attention, machine = st.tabs(
         [CURVES, VALIDATION, ATTENTION, MACHINE],
         key=f"{key}:tabs",
@@ -172,10 +166,10 @@ def _picture(run_id: str, drawn: Status, others: Sequence[RunRecord], key: str) 
     )
     if curves.open:
         with curves:
-            curves_view.panel(record, table, others, key)
+            curves_view.panel(record, lines, others, key)
     if validation.open:
         with validation:
-            validation_view.panel(record, table, key)
+            validation_view.panel(record, lines, key)
     if attention.open:
         with attention:
             attention_view.panel(record, key)
@@ -252,24 +246,24 @@ def _since(epochs: int | None) -> str:
     return "the best so far" if epochs == 0 else f"{epochs} since the best"
 
 
-def _last_step(curves: pd.DataFrame, metric: str) -> int:
-    steps = curves.loc[curves["metric"] == metric, "step"]
-    return 0 if steps.empty else int(steps.max())
+def _last_step(lines: Lines, metric: str) -> int:
+    return int(lines[metric].steps[-1]) if metric in lines else 0
 
 
-def _used(record: RunRecord, curves: pd.DataFrame) -> float:
+def _used(record: RunRecord, lines: Lines) -> float:
     """Return seconds of training: the epochs done, and what was begun since.
 
     Not the time since the first point: a run may have been resumed a day after it was killed.
     """
-    epochs = curves[curves["metric"] == "epoch_seconds"]
-    begun = curves.loc[curves["metric"] == "batch_loss", "time"]
-    if not epochs.empty:
-        begun = begun[begun > epochs["time"].max()]
-    if begun.empty:
-        return float(epochs["value"].sum())
+    epochs = lines.get("epoch_seconds", NOTHING)
+    begun = lines.get("batch_loss", NOTHING).times
+    if len(epochs):
+        begun = begun[begun > epochs.times.max()]
+    done = float(epochs.values.sum())
+    if not len(begun):
+        return done
     end = time.time() if record.status is Status.RUNNING else float(begun.max())
-    return float(epochs["value"].sum()) + max(0.0, end - float(begun.min()))
+    return done + max(0.0, end - float(begun.min()))
 
 
 def _early_rate(record: RunRecord, pace: float | None) -> float | None:
@@ -278,14 +272,12 @@ def _early_rate(record: RunRecord, pace: float | None) -> float | None:
     return films / pace if pace and films else None
 
 
-def _pace(curves: pd.DataFrame, steps: int) -> float | None:
+def _pace(lines: Lines, steps: int) -> float | None:
     """Return seconds an epoch: the mean of those done, else by the batches so far."""
-    seconds = curves.loc[curves["metric"] == "epoch_seconds", "value"]
-    if not seconds.empty:
-        return float(seconds.mean())
-    batches = curves[curves["metric"] == "batch_loss"]
+    if "epoch_seconds" in lines:
+        return float(lines["epoch_seconds"].values.mean())
+    batches = lines.get("batch_loss", NOTHING)
     if len(batches) < 2 or not steps:
         return None
-    first, last = batches.iloc[0], batches.iloc[-1]
-    passed = last["step"] - first["step"]
-    return float((last["time"] - first["time"]) / passed * steps) if passed > 0 else None
+    passed = batches.steps[-1] - batches.steps[0]
+    return float((batches.times[-1] - batches.times[0]) / passed * steps) if passed > 0 else None

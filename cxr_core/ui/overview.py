@@ -19,7 +19,6 @@ from cxr_core.ui import (
     models,
     monitor,
     notices,
-    run_views,
     uploads,
     words,
 )
@@ -128,9 +127,9 @@ def _working(run_id: str) -> None:
     record = jobs.bury_if_dead(store.get(run_id), store)
     if not record.status.active:
         st.rerun()
-    table = store.curves(run_id, curves_view.EPOCH_METRICS + curves_view.BATCH_METRICS)
-    now = monitor.progress(record, table)
-    scores = run_views.sparkline(table[table["metric"] == "val_auroc"])
+    lines = curves_view.of_run(run_id)
+    now = monitor.progress(record, lines)
+    scores = list(map(float, lines.get("val_auroc", figures.NOTHING).values))
     text, numbers, curve = st.columns([1.2, 1, 1], vertical_alignment="center", gap="medium")
     with text:
         with _card_title(record.name):

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.figures import NOTHING, Lines
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, epochs, words
 
@@ -22,12 +22,12 @@ _FIGURES = {
 _AS_FIGURE = ("val_auroc", "val_loss")  # the others are shares
 
 
-def panel(record: RunRecord, table: pd.DataFrame, key: str) -> None:
+def panel(record: RunRecord, lines: Lines, key: str) -> None:
     """Draw confusion matrix and histogram at one epoch, and the slider through all of them.
 
     Args:
         record: the run.
-        table: its metrics, as the run store gives them.
+        lines: its metrics.
         key: prefix of the widgets' keys.
     """
     kept = epochs.written(record, FOLDER, ".json")
@@ -39,7 +39,7 @@ def panel(record: RunRecord, table: pd.DataFrame, key: str) -> None:
         )
         return
     chosen = epochs.choose([epoch for epoch, _ in kept], f"{key}:{record.run_id}:validation")
-    _figures(table, chosen)
+    _figures(lines, chosen)
     found = _read(dict(kept).get(chosen, kept[-1][1]))
     if found is None:
         st.markdown(":gray[This epoch's results are being written.]")
@@ -68,11 +68,11 @@ def panel(record: RunRecord, table: pd.DataFrame, key: str) -> None:
     )
 
 
-def _figures(table: pd.DataFrame, epoch: int) -> None:
-    at = table[table["step"] == epoch]
-    values = dict(zip(at["metric"], at["value"], strict=True))
+def _figures(lines: Lines, epoch: int) -> None:
     for place, (metric, title) in zip(st.columns(len(_FIGURES)), _FIGURES.items(), strict=True):
-        value = values.get(metric)
+        line = lines.get(metric, NOTHING)
+        found = line.values[line.steps == epoch]
+        value = float(found[-1]) if len(found) else None
         place.metric(title, words.figure(value) if metric in _AS_FIGURE else words.percent(value))
 
 

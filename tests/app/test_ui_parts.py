@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import figures
 from cxr_core.config import RunConfig, settings
 from cxr_core.training.tracking import RunRecord, Status
 from cxr_core.ui import films, launch, monitor, run_views, words
@@ -95,13 +96,13 @@ def record(status: Status = Status.RUNNING, **params: str) -> RunRecord:
     )
 
 
-def points(**metrics: list[float]) -> pd.DataFrame:
+def points(**metrics: list[float]) -> figures.Lines:
     rows = [
         (metric, step, value, 100.0 + step)
         for metric, values in metrics.items()
         for step, value in enumerate(values, start=1)
     ]
-    return pd.DataFrame(rows, columns=["metric", "step", "value", "time"])
+    return figures.by_metric(pd.DataFrame(rows, columns=["metric", "step", "value", "time"]))
 
 
 def test_progress_before_the_first_step_says_nothing() -> None:
@@ -124,7 +125,7 @@ def test_progress_after_some_epochs_names_the_best_one() -> None:
         batch_loss=[1.0] * 12,
     )
     now = monitor.progress(record(), table)
-    assert (now.epoch, now.best, now.best_epoch) == (4, 0.9, 2)
+    assert (now.epoch, now.best, now.best_epoch, now.since_best) == (4, 0.9, 2, 1)
     assert now.left == pytest.approx(7 * 14)
 
 
@@ -132,6 +133,15 @@ def test_a_run_that_has_ended_has_no_time_left() -> None:
     table = points(val_loss=[1.0, 0.8], batch_loss=[1.0] * 8, epoch_seconds=[5.0, 5.0])
     now = monitor.progress(record(Status.FINISHED), table)
     assert (now.epoch, now.left) == (2, None)
+
+
+def test_the_time_of_training_leaves_out_what_lies_between_a_crash_and_the_resumption() -> None:
+    lines = dict(points(epoch_seconds=[20.0, 20.0], val_loss=[1.0, 0.9]))
+    a_day_later = lines["epoch_seconds"].times.max() + 86_400
+    lines["batch_loss"] = figures.Line(
+        np.array([9, 10]), np.array([1.0, 1.0]), np.array([a_day_later, a_day_later + 5])
+    )
+    assert monitor.progress(record(Status.FAILED), lines).used == pytest.approx(45)
 
 
 def test_time_is_estimated_from_the_same_network_at_the_same_size_only() -> None:

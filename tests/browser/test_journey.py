@@ -147,13 +147,14 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def start_training(page: Page, *, epochs: int, size: int) -> None:
     go_to(page, "Train")
-    choose(page, "Recipe", "Plain cnn")
+    choose(page, "Recipe", "Plain CNN")
     expect(page.get_by_text("A small CNN from random weights")).to_be_visible()
     settled(page)
     set_number(page, "Image size (px)", size)
     set_number(page, "Epochs, at most", epochs)
     set_number(page, "Batch size (films)", 8)
     page.get_by_text("More settings").click()
+    page.get_by_text("Stopping and falling rate").click()
     set_number(page, "Patience (epochs)", epochs)
     page.get_by_role("button", name=re.compile("^.*Train plain cnn on ")).click()
 
