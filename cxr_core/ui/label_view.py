@@ -90,7 +90,7 @@ def _offer(catalog: Catalog) -> None:
     if installed:
         st.caption(
             f"Takes {words.estimate(seconds)} for {words.count(number, 'film')} on two cores, and "
-            "only once: the result is kept. TensorFlow runs in a process of its own."
+            "only once: the result is kept. Needs TensorFlow, which runs in a process of its own."
         )
     else:
         st.caption("Needs TensorFlow, which is not installed: pip install -r requirements.txt.")
