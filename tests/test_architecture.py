@@ -32,6 +32,7 @@ USES_TENSORFLOW = {
     "cxr_core.training.device",
     "cxr_core.training.checkpoint",
     "cxr_core.training.pictures",
+    "cxr_core.training.normalisation",
     "cxr_core.training.callbacks",
     "cxr_core.training.schedules",
     "cxr_core.training.losses",

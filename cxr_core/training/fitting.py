@@ -24,6 +24,7 @@ from cxr_core.training.callbacks import (
 from cxr_core.training.checkpoint import Checkpoint, Saver
 from cxr_core.training.device import Device, fastest_format, number_formats, precision
 from cxr_core.training.film_set import FilmSet
+from cxr_core.training.normalisation import fuse
 from cxr_core.training.pictures import EpochPictures
 from cxr_core.training.stages import Stage
 from cxr_core.training.writer import RunWriter
@@ -181,6 +182,7 @@ def _model(
         model = network.build_bare(
             config.model, stage.size, len(films.classes), "none", config.seed
         )
+    fuse(model)
     network.train_layers(model, config.model.architecture, stage.layers)
     if device.strategy.num_replicas_in_sync > 1:
         for layer in model.layers:  # statistics of the whole batch, not of each device's part
@@ -226,6 +228,7 @@ def _try(
         model = network.build_bare(
             config.model, stage.size, len(films.classes), "none", config.seed
         )
+        fuse(model)
         network.train_layers(model, config.model.architecture, stage.layers)
         _compile(model, films, config, stage, device)
         return model
