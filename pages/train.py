@@ -33,7 +33,7 @@ with bench:  # first: opening a data set must not keep a run from being seen
     run_verbs.queue([run for run in waiting if run != shown])
 with setup:
     st.subheader("What to train", anchor=False)
-    catalog = datasets.choose()
+    catalog = datasets.choose(wait=False)
     if catalog is not None:
         notices.synthetic_badge(catalog.synthetic)
         chosen = launch.configure(catalog)

@@ -51,13 +51,18 @@ class Task(Generic[Result]):
             raise self._error
         return self._result[0]
 
+    @property
+    def seconds(self) -> float:
+        """Return how long the work has been going on."""
+        return time.monotonic() - self._started
+
     def progress(self) -> tuple[float | None, str, int, int, float | None]:
         """Return the share done, the step in words, done, total, and the seconds left."""
         step, done, total = self._now
         if not total:
             return None, step, done, total, None
         share = min(1.0, done / total)
-        spent = time.monotonic() - self._started
+        spent = self.seconds
         left = spent / share - spent if share and spent > _TOLD_AFTER else None
         return share, step, done, total, left
 

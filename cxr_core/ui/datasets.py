@@ -7,7 +7,7 @@ from cxr_core import figures
 from cxr_core.data import patients, sources
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
-from cxr_core.ui import charts, loaders, means_view, notices, sources_view, words
+from cxr_core.ui import background, charts, loaders, means_view, notices, sources_view, words
 
 SEEN = "dataset_seen"  # session key: the visitor has opened the Dataset page
 _KIND = "data_kind"
@@ -18,16 +18,21 @@ _TITLES = {
     "local": ":material/inventory_2: Fetched sets",
     "folder": ":material/folder_open: A folder on this machine",
 }
+_AT_ONCE = 2.0  # seconds that even a page with something live on it waits for a set
 LAYOUTS = (
     "A folder laid out as `train|val|test/CLASS/`, as plain `CLASS/`, or with a `metadata.csv` "
     "(`path,label` and, where known, `split,patient_id`). Files are read, never changed."
 )
 
 
-def choose() -> Catalog | None:
+def choose(*, wait: bool = True) -> Catalog | None:
     """Draw the choice of a data set and open what is chosen.
 
     The same choice stands on every page that asks for data, and lasts the browser session.
+
+    Args:
+        wait: whether the page waits for a set that takes time to read. A page with something live
+            on it does not: it is drawn anew once the set is there.
 
     Returns:
         The data set, or None where none is open: nothing typed yet, or the sentence that says what
@@ -73,6 +78,9 @@ def choose() -> Catalog | None:
     sources_view.progress()
     if not root:
         st.caption(LAYOUTS)
+        return None
+    if not wait and (work := loaders.reading(root)) and not work.ended(_AT_ONCE):
+        background.watch(work, lambda done, total: loaders.pace(done, total, work.seconds), "set")
         return None
     try:
         catalog = loaders.catalog(root)

@@ -3,7 +3,6 @@
 import base64
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from cxr_core.data.catalog import Catalog, with_patients
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import DatasetError, UnreadableImageError
 from cxr_core.training.tracking import RunStore
+from cxr_core.ui import background
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Predictor
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DATA_ROOT = "data_root"
 _PATTERNS = "patient_patterns"  # session key: a data set's rule for patients, by its root
 _CATALOGS_KEPT = 6
+_BETWEEN_LOOKS = 0.2  # seconds between two looks at a reading that a page waits for
 
 
 class _Shelf:
@@ -38,6 +39,7 @@ class _Shelf:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.catalogs: OrderedDict[tuple[Path, str, str], Catalog] = OrderedDict()
+        self.readings: dict[tuple[Path, str], background.Task[Catalog]] = {}
 
 
 @st.cache_resource(show_spinner=False)
@@ -118,31 +120,40 @@ def _remembered(root: str, pattern: str, make: Callable[[], Catalog]) -> Catalog
     return made
 
 
+def reading(root: str) -> "background.Task[Catalog] | None":
+    """Return the reading of a data set that is not open yet, begun now; None where it is open.
+
+    It goes on whatever becomes of the page that asked for it, and all sessions share it.
+    """
+    shelf = _shelf()
+    with shelf.lock:
+        if (workspace.home(), root, "") in shelf.catalogs:
+            return None
+        place = (workspace.home(), root)
+        if place not in shelf.readings:
+            shelf.readings[place] = background.Task(
+                lambda task: sources.open_catalog(root, progress=task.tell)
+            )
+        return shelf.readings[place]
+
+
+def pace(done: int, total: int, seconds: float) -> str:
+    """Return how far the reading of a set is, with its rate."""
+    return f"{done:,} of {total:,}, {done / max(seconds, 1e-3):,.0f} a second"
+
+
 def _scanned(root: str) -> Catalog:
-    with st.spinner("Reading the set"):  # appears where listing the files alone takes time
-        place = st.empty()
-        opened = sources.open_catalog(root, progress=_bar(place))
+    work = reading(root)
+    if work is None:  # another session opened it between two looks
+        return _remembered(root, "", lambda: sources.open_catalog(root))
+    place = st.empty()
+    while not work.ended(_BETWEEN_LOOKS):
+        share, step, done, total, _ = work.progress()
+        place.progress(share or 0.0, text=f"{step}: {pace(done, total, work.seconds)}")
     place.empty()
-    return opened
-
-
-def _bar(place: st.delta_generator.DeltaGenerator) -> Callable[[str, int, int], None]:
-    """Return a progress callback that draws a bar with a rate, a few times a second."""
-    started = shown = time.monotonic()
-
-    def show(stage: str, done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if done < total and now - shown < 0.1:
-            return
-        shown = now
-        rate = done / max(now - started, 1e-3)
-        place.progress(
-            min(1.0, done / max(total, 1)),
-            text=f"{stage}: {done:,} of {total:,}, {rate:,.0f} a second",
-        )
-
-    return show
+    with _shelf().lock:
+        _shelf().readings.pop((workspace.home(), root), None)
+    return work.result()
 
 
 @st.cache_data(max_entries=3000, show_spinner=False)

@@ -11,14 +11,19 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core.training import jobs, recipes
 from cxr_core.training.tracking import RunStore, Status
+from cxr_core.ui import datasets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_caches() -> Iterator[None]:
-    """What one test's workspace held must not be remembered in the next one's."""
+def _fresh_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What one test's workspace held must not be remembered in the next one's.
+
+    And a page has all the time it needs to read the films, since no browser asks for it again.
+    """
+    monkeypatch.setattr(datasets, "_AT_ONCE", 120.0)
     st.cache_data.clear()
     st.cache_resource.clear()
     yield
