@@ -95,7 +95,7 @@ def take(page: Page, address: str) -> None:
     shoot(page, "films")
 
     page.get_by_role("link", name="Train", exact=True).click()
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(4)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(6)
     shoot(page, "train")
 
     page.get_by_role("link", name="Runs", exact=True).click()

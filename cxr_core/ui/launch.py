@@ -21,7 +21,7 @@ RECIPE = "recipe"  # session key: the recipe chosen
 _STARTS = {"none": "Random", "imagenet": "ImageNet"}
 _WATCHED = "watched_run"
 _STARTED = "started_at"
-_REFUSED = "start_refused"  # session key: why the last run could not be started
+_PRESSED = "start_pressed"  # session key: the button was, in this very run of the page
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
 _ELSEWHERE = ("data.root", "data.patient_pattern")  # settings that are asked for with the films
 
@@ -109,12 +109,10 @@ def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabl
         icon=":material/play_arrow:",
         width="stretch",
         disabled=not enabled,
-        on_click=_start,  # with what the reader saw when it was pressed
-        args=(chosen, catalog),
+        on_click=_press,
     )
-    refused = st.session_state.pop(_REFUSED, None)
-    if refused is not None:
-        notices.wrong(refused)
+    if st.session_state.pop(_PRESSED, False) and enabled:
+        _start(chosen, catalog)
 
 
 def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float | None:
@@ -201,16 +199,28 @@ def recipe_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _press() -> None:
+    """Note that the button was pressed.
+
+    What is started is read off the form afterwards: a number typed just before, and left by this
+    very press, reaches the page together with it.
+    """
+    st.session_state[_PRESSED] = True
+
+
 def _start(chosen: Chosen, catalog: Catalog) -> None:
-    """Start the run and watch it; why it could not be started is kept for the page."""
+    """Start the run and watch it, or say why it cannot be started."""
     if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
         return
     st.session_state[_STARTED] = time.monotonic()
     try:
         store = loaders.store()
-        watch(jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog))
+        started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
     except CxrError as error:
-        st.session_state[_REFUSED] = error
+        notices.wrong(error)
+        return
+    watch(started)
+    st.rerun()
 
 
 def _recipe() -> str:

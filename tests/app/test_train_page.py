@@ -150,6 +150,15 @@ def test_another_network_keeps_weights_only_where_it_has_them(
     assert started[0][0].model.weights == "none"
 
 
+def test_a_number_typed_just_before_the_press_counts(
+    open_page: Open, started: list[tuple[RunConfig, str]]
+) -> None:
+    app = open_page("train")
+    number(app, "Epochs, at most").set_value(3)  # no run of the page between it and the press
+    button(app, "Train").click().run()
+    assert started[0][0].optimise.epochs == 3
+
+
 def test_a_run_that_cannot_be_started_says_why(
     open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
