@@ -3,9 +3,9 @@
     python benchmarks/monitor.py [--points 10000] [--windows 10] [--json]
 
 Two figures. First, how long the page works on a refresh of a run with that many batch points, two
-new ones at every refresh. Second, a training of the three-block CNN on phantoms while a watcher in a
-process of its own refreshes that run every two seconds, as an open page does: the rate of steps in
-windows of ten seconds with and without it, in turns, so that other work on the machine meets both.
+new ones at every refresh. Second, a training of the three-block CNN on phantoms while a watcher in
+a process of its own refreshes that run every two seconds, as an open page does: the rate of steps
+in windows of ten seconds with and without it, in turns, so that other work meets both.
 """
 
 import argparse
