@@ -5,10 +5,10 @@
 A second epoch: every film of the folder at 224 px, all augmentation on, from the cache of decoded
 films; the bar is 400 images a second. The input's share: the three-block CNN trained at 224 px on
 such batches of 32, in bfloat16 as the trainer does, against the same on one batch kept in memory;
-the bar is a loss below 10 %. The two take turns, a few steps each. Other work on a machine makes any
-step longer and none shorter, so the figure compares the fastest quarter of either side's steps; all
-steps' median and the processor time a step took stand beside it. All runs in one process, held to
-two processors.
+the bar is a loss below 10 %. The two take turns, a few steps each. Other work on a machine makes
+any step longer and none shorter, so the figure compares the fastest quarter of either side's steps;
+all steps' median and the processor time a step took stand beside it. All runs in one process, held
+to two processors.
 """
 
 import argparse

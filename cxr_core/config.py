@@ -60,7 +60,7 @@ class DataConfig(_Section):
     accept_leaks: bool = _setting(
         False,
         "Train even where patients or pictures stand on several sides of a published division; "
-        "the figures then say less than nothing.",
+        "the figures are then too good and prove nothing.",
     )
     val_fraction: float = _setting(
         0.15,

@@ -48,6 +48,7 @@ class Checkpoint:
     best: Best
     plateau: Mapping[str, Any]  # what the falling rate remembers; empty for other schedules
     precision: str  # the dtype policy
+    stopped: bool = False  # True where training ended here by request
 
     @classmethod
     def of(
@@ -59,6 +60,7 @@ class Checkpoint:
         best: Best,
         plateau: Mapping[str, Any],
         precision: str,
+        stopped: bool,
     ) -> "Checkpoint":
         """Copy the state of a compiled model and what goes with it."""
         return cls(
@@ -69,6 +71,7 @@ class Checkpoint:
             best=best,
             plateau=dict(plateau),
             precision=precision,
+            stopped=stopped,
         )
 
     def restore(self, model: keras.Model, rate: float) -> None:
@@ -111,6 +114,7 @@ class Checkpoint:
             "waited": self.best.waited,
             "plateau": dict(self.plateau),
             "precision": self.precision,
+            "stopped": self.stopped,
         }
         arrays: dict[str, Any] = {
             "facts": np.array(json.dumps(facts)),
@@ -162,6 +166,7 @@ class Checkpoint:
             best=best,
             plateau=facts["plateau"],
             precision=facts["precision"],
+            stopped=facts["stopped"],
         )
 
 
@@ -180,9 +185,12 @@ class Saver:
         self._saved_at, self._took = -math.inf, 0.0  # seconds
 
     def save(self, state: Checkpoint) -> None:
-        """Save a state, unless the last save is too recent for the time that it took."""
+        """Save a state, unless the last save is too recent for the time that it took.
+
+        One that a person's request ended is always saved.
+        """
         now = time.monotonic()
-        if now - self._saved_at >= _PACE * self._took:
+        if state.stopped or now - self._saved_at >= _PACE * self._took:
             state.save(self._folder)
             self._saved_at = time.monotonic()
             self._took = self._saved_at - now

@@ -55,6 +55,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
     plateau = schedules.plateau(config.stop) if config.optimise.schedule == "plateau" else None
     if state is not None:
         run.note(f"The run was resumed after epoch {state.epoch}.")
+        requests.stopped = state.stopped
         keeper.best = state.best
         if plateau is not None:
             plateau.memory = state.plateau
@@ -64,7 +65,8 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
     for stage in plan:
         done = state.epoch if state else 0
         keeper.patient = stage is not last  # until then, a worse epoch is no reason to end
-        if done >= stage.end or requests.stopped or keeper.exhausted:
+        over = done > stage.first and keeper.exhausted
+        if done >= stage.end or requests.stopped or over:
             size = stage.size
             continue
         if done == stage.first:
@@ -82,9 +84,16 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
             nonlocal state
             memory = plateau.memory if plateau is not None else {}
             state = Checkpoint.of(
-                model, epoch=epoch, rate=rate, best=keeper.best, plateau=memory, precision=policy
+                model,
+                epoch=epoch,
+                rate=rate,
+                best=keeper.best,
+                plateau=memory,
+                precision=policy,
+                stopped=requests.stopped,
             )
             saver.save(state)
+            run.points({"best_epoch": keeper.best.epoch}, epoch)
 
         training = films.training(config, stage.size)
         validate = Validate(model, films, config, stage.size, run.obey)
@@ -210,6 +219,8 @@ def _compile(
 def _number_format(films: FilmSet, config: RunConfig, run: RunWriter, device: Device) -> str:
     """Return the dtype policy to train in, chosen by a short trial where that is asked for."""
     policy: str = config.hardware.precision
+    if policy == "auto":
+        policy = run.recorded.get("precision", "auto")  # a resumed run keeps to its choice
     if policy == "auto":
         policy, *others = formats = number_formats(device)
         if others:

@@ -36,14 +36,15 @@ def plan(config: RunConfig) -> list[Stage]:
     """
     settings = config.optimise
     small = min(settings.small_epochs, settings.epochs - 1) if settings.small_size else 0
-    cuts = {settings.head_epochs, small} & set(range(1, settings.epochs))
+    head = settings.head_epochs if settings.train_layers else 0  # else there is no change to make
+    cuts = {head, small} & set(range(1, settings.epochs))
     return [
         Stage(
             first=first,
             end=end,
             size=settings.small_size if first < small else config.image.size,
-            layers=0 if first < settings.head_epochs else settings.train_layers,
-            rate=1.0 if first < settings.head_epochs else settings.body_rate,
+            layers=0 if first < head else settings.train_layers,
+            rate=1.0 if first < head or not settings.train_layers else settings.body_rate,
         )
         for first, end in pairwise(sorted({0, settings.epochs} | cuts))
     ]

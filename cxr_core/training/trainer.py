@@ -100,7 +100,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         versions=device.versions(),
     )
     info = keep(model, info, films, {"val": val_logits, "test": test_logits}, run)
-    run.points({**flat_metrics("test", tested), "best_epoch": fitted.best_epoch}, step=0)
+    run.points(flat_metrics("test", tested), step=0)
     return Trained(info, fitted.stopped)
 
 

@@ -156,6 +156,7 @@ def test_a_training_that_was_over_is_not_taken_further(tmp_path):
 def test_a_state_that_takes_long_to_save_is_saved_less_often(tmp_path, monkeypatch):
     class Slow:
         saved = 0
+        stopped = False
 
         def save(self, folder: Path) -> None:
             self.saved += 1
@@ -172,6 +173,32 @@ def test_a_state_that_takes_long_to_save_is_saved_less_often(tmp_path, monkeypat
         clock.now += 25.0
         saver.save(state)
     assert state.saved == 4  # at 25 s, and whenever a minute has passed since
+
+
+def test_an_early_stage_that_no_longer_improves_does_not_cost_the_later_ones(tmp_path, monkeypatch):
+    def worse_and_worse(self: fitting.Validate) -> dict[str, float]:
+        nonlocal epoch
+        epoch += 1
+        return {**figures(self), "val_loss": float(epoch)}
+
+    epoch, figures = 0, fitting.Validate.__call__
+    monkeypatch.setattr(fitting.Validate, "__call__", worse_and_worse)
+    run = Run()
+    changes = {"optimise.small_size": 36, "optimise.small_epochs": 3, "stop.patience": 1}
+    fitted = fit(config(**changes), tmp_path, run)
+    assert run.phases == ["training at 36 px", "training at 32 px"]
+    assert fitted.best_epoch == 4  # the first at full size; those before do not compare
+    assert run.metrics["best_epoch"] == {1: 1, 2: 1, 3: 1, 4: 4}
+
+
+def test_stopped_early_and_killed_while_testing_a_resumed_run_trains_no_further(tmp_path):
+    stopped = fit(config(), tmp_path, Run(end_at=4, request="stop"))
+    again = Run()
+    resumed = fit(config(), tmp_path, again)
+    assert resumed.stopped
+    assert "batch_loss" not in again.metrics
+    for one, other in zip(resumed.weights, stopped.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_damaged_checkpoint_is_a_sentence(tmp_path):

@@ -1,11 +1,13 @@
 """The ready configurations: all load, and what they name exists."""
 
+import numpy as np
 import pytest
 
 from cxr_core.config import RunConfig
 from cxr_core.errors import ConfigError
 from cxr_core.training import recipes
 from cxr_core.training.jobs import check
+from cxr_core.training.writer import RunWriter
 from cxr_core.zoo import registry
 
 
@@ -55,3 +57,32 @@ def test_an_unknown_setting_in_a_file_is_refused_by_name(tmp_path):
     path.write_text("optimise:\n  learning_speed: 1\n")
     with pytest.raises(ConfigError, match=r"optimise\.learning_speed"):
         recipes.load(str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_trains_to_a_bundle(name, phantoms, store, monkeypatch):
+    from cxr_core.training import trainer
+
+    # Deterministic ops would stay on for the tests that follow.
+    monkeypatch.setattr(trainer.tf.config.experimental, "enable_op_determinism", lambda: None)
+    recipe = recipes.load(name)
+    config = recipe.with_values(
+        {
+            "data.root": str(phantoms),
+            "image.size": 64,
+            "model.weights": "none",  # those of Keras need a network
+            # The dense layers of the deep CNN alone would fill gigabytes.
+            "model.head": "gap" if recipe.model.architecture == "deep_cnn" else recipe.model.head,
+            "optimise.epochs": 1,
+            "hardware.precision": "float32",
+        }
+    )
+    run_id = store.create(config, name=name)
+    with RunWriter(store, run_id) as run:
+        trained = trainer.train(config, run)
+    assert trained.info.architecture == recipe.model.architecture
+    assert store.path(run_id, "bundle/model.keras").is_file()
+    losses = store.curves(run_id, ["train_loss", "val_loss"])["value"]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()

@@ -26,6 +26,11 @@ def test_the_head_comes_first_and_then_the_last_layers_at_a_lower_rate():
     ]
 
 
+def test_where_the_body_is_never_trained_its_rate_means_nothing():
+    stages = plan(config(head_epochs=3, train_layers=0, body_rate=0.1))
+    assert stages == [Stage(0, 10, 160, 0, 1.0)]
+
+
 def test_films_grow_and_the_head_phase_may_end_at_another_epoch():
     stages = plan(config(small_size=96, small_epochs=4, head_epochs=2))
     assert stages == [
