@@ -427,3 +427,11 @@ def test_a_film_keeps_its_proportions():
     figure = figures.film("data:image/jpeg;base64,", 300, 200)
     assert (figure.layout.images[0].sizex, figure.layout.images[0].sizey) == (300, 200)
     assert figure.layout.yaxis.scaleanchor == "x"
+
+
+def test_where_the_trainer_says_which_epoch_it_keeps_that_is_the_best_one():
+    epochs = np.arange(1, 5)
+    auroc = figures.Line(epochs, np.array([0.9, 0.99, 0.95, 0.96]), epochs * 60.0)
+    kept = figures.Line(epochs, np.array([1.0, 2.0, 3.0, 4.0]), epochs * 60.0)
+    assert figures.best_epoch({"val_auroc": auroc}, "val_auroc") == 2
+    assert figures.best_epoch({"val_auroc": auroc, "best_epoch": kept}, "val_auroc") == 4

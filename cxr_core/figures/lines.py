@@ -51,10 +51,15 @@ def by_metric(table: pd.DataFrame) -> dict[str, Line]:
 def best_epoch(lines: Lines, monitor: str) -> int | None:
     """Return the epoch whose monitored figure is the best so far, the first of equals.
 
+    What the trainer says of it comes first: figures of films of another size do not compare.
+
     Args:
         lines: Of the run.
         monitor: The metric: lowest for a loss, else highest. None where it has no point yet.
     """
+    said = lines.get("best_epoch", NOTHING)
+    if len(said):
+        return int(said.values[-1])
     line = lines.get(monitor, NOTHING)
     if not len(line):
         return None

@@ -16,7 +16,7 @@ from cxr_core.training import bundle_index, stages
 from cxr_core.training.writer import RunWriter
 from cxr_core.zoo import registry
 
-_INFERENCE_BATCH = 32  # films at once where nothing is learned: more is no faster on a CPU
+_INFERENCE_BATCH = 16  # films at once where nothing is learned: more is no faster on a CPU
 
 
 def build_model(

@@ -24,6 +24,7 @@ EPOCH_METRICS = (
     "learning_rate",
     "images_per_second",
     "epoch_seconds",
+    "best_epoch",
 )
 _MOST_OTHERS = len(figures.RUN_COLOURS) - 1
 _CHARTS = {  # in the order of the page, each with what it is to who cannot see it

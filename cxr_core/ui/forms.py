@@ -65,7 +65,11 @@ _TITLES: Choices = {
         "recut": "Cut all anew",
     },
     "image.fit": {"squash": "Stretch", "letterbox": "Pad with black", "crop": "Cut the centre"},
-    "model.head": {"own": "The network's own", "gap": "Mean, one layer", "flatten_mlp": "MLP"},
+    "model.head": {
+        "own": "The network's own",
+        "gap": "Mean, one layer more",
+        "flatten_mlp": "MLP",
+    },
     "optimise.optimizer": {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD, momentum 0.9"},
     "optimise.schedule": {
         "plateau": "Falls when stalled",

@@ -82,16 +82,31 @@ def configure(catalog: Catalog) -> Chosen | None:
 def checks(config: RunConfig, catalog: Catalog) -> bool:
     """List what speaks against the run; return whether it can start."""
     problems = jobs.check(config, loaders.store(), catalog=catalog)
-    for problem in problems:
+    for number, problem in enumerate(problems):
         show, icon = (
             (st.error, ":material/error:")
             if problem.severity == "error"
             else (st.warning, ":material/warning:")
         )
-        show(problem.message, title=problem.title, icon=icon)
+        text = words.plain(f"{problem.message} {problem.mend}".rstrip())
+        show(text, title=problem.title, icon=icon)
+        if problem.changes:
+            settings = " and ".join(f"{path} = {value}" for path, value in problem.changes.items())
+            st.button(
+                "Mend it",
+                key=f"mend:{number}:{problem.title}",
+                help=f"Sets {settings}.",
+                icon=":material/build:",
+                on_click=_mend,
+                args=(dict(problem.changes),),
+            )
     if not problems:
         st.caption(":material/check: Checked: nothing speaks against this run.")
     return all(problem.severity != "error" for problem in problems)
+
+
+def _mend(changes: dict[str, Scalar]) -> None:
+    forms.fill(_key(str(st.session_state[RECIPE])), changes)
 
 
 def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool) -> None:

@@ -73,7 +73,7 @@ def progress(record: RunRecord, lines: Lines) -> Progress:
     done = _last_step(lines, "val_loss")
     batches = _last_step(lines, "batch_loss")
     part = batches / steps if steps else 0.0  # epochs done, with the one at work in parts
-    best_epoch = figures.best_epoch(lines, "val_auroc")
+    best_epoch = _highest(lines, "val_auroc")
     kept = figures.best_epoch(lines, record.params.get("stop.monitor", "val_loss"))
     pace = _pace(lines, steps)
     active = record.status is Status.RUNNING
@@ -87,6 +87,12 @@ def progress(record: RunRecord, lines: Lines) -> Progress:
         used=_used(record, lines) if lines else None,
         left=pace * max(0.0, epochs - max(part, done)) if active and pace else None,
     )
+
+
+def _highest(lines: Lines, metric: str) -> int | None:
+    """Return the epoch with the highest value of a metric, None where it has no point yet."""
+    line = lines.get(metric, NOTHING)
+    return int(line.steps[line.values.argmax()]) if len(line) else None
 
 
 def badge(record: RunRecord) -> None:

@@ -62,9 +62,10 @@ def panel(record: RunRecord, lines: Lines, key: str) -> None:
         )
     films = sum(map(sum, found["confusion"]))
     st.caption(
-        f"{words.count(films, 'validation film')}, decided for the most probable class. The "
-        "probabilities are the network's own: temperature and threshold are fitted when training "
-        "has ended."
+        f"{words.count(films, 'validation film')}. Matrix and accuracy are decided for the most "
+        "probable class, sensitivity and specificity for any finding above a probability of 50 %. "
+        "The probabilities are the network's own: temperature and threshold are fitted when "
+        "training has ended."
     )
 
 

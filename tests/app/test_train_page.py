@@ -310,3 +310,12 @@ def test_waiting_runs_stand_in_the_order_of_their_turns_and_can_be_moved(open_pa
     assert app.button(key=f"move:up:{first}").disabled
     app = app.button(key=f"move:down:{first}").click().run()
     assert waiting() == ["second", "first"]
+
+
+def test_a_check_says_how_to_mend_it_and_does_so_at_a_press(open_page: Open) -> None:
+    app = open_page("train", **{"train:quick:augment.flip": True})
+    assert any("Turn it off" in warning.value for warning in app.warning)
+    next(b for b in app.button if (b.key or "").endswith(":Films are mirrored")).click().run()
+    assert not app.exception
+    assert app.session_state["train:quick:augment.flip"] is False
+    assert not any("wrong side" in warning.value for warning in app.warning)
