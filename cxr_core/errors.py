@@ -31,3 +31,7 @@ class BundleError(CxrError):
 
 class TrainingError(CxrError):
     """A run cannot start or cannot go on; the text is what the run's page shows as the reason."""
+
+
+class StoreAwayError(TrainingError):
+    """The run store does not answer now; another try may find it back."""

@@ -137,8 +137,8 @@ def kept(catalog: Catalog) -> pd.DataFrame | None:
 
 
 def has_kept(catalog: Catalog) -> bool:
-    """Tell if there are predictions for exactly these films, labels and patients."""
-    return _file(catalog).is_file()
+    """Tell if there are predictions, whole ones, for exactly these films, labels and patients."""
+    return kept(catalog) is not None
 
 
 def received(folder: Path) -> Catalog:

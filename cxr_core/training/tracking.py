@@ -31,7 +31,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
@@ -39,7 +39,7 @@ from mlflow.utils.search_utils import SearchUtils
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
-from cxr_core.errors import TrainingError
+from cxr_core.errors import StoreAwayError, TrainingError
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ Request = Literal["stop", "cancel"]
 _SYSTEM_INTERVAL = 5.0  # seconds between two looks at the machine's load
 _RUNS_REMEMBERED = 64  # whose curves are kept in memory
 _SHORTEST_PREFIX = 4  # characters of a run id that may stand for it
+_FETCHED = "fetched"  # the folder of a run's copies of files that lie on a server
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's, of an unknown id
 
 
 class Status(StrEnum):
@@ -201,14 +203,22 @@ class RunStore:
 
         Raises:
             TrainingError: there is no such run, or it was deleted.
+            StoreAwayError: the store does not answer.
         """
+        return _record(self._get(run_id))
+
+    def _get(self, run_id: str) -> Run:
         try:
             run = self._client.get_run(run_id)
         except MlflowException as error:
-            raise TrainingError(f"There is no run '{run_id}' in {self.uri}.") from error
+            if error.error_code in _NOT_THERE:
+                raise TrainingError(f"There is no run '{run_id}' in {self.uri}.") from error
+            raise StoreAwayError(
+                f"The run store at {self.uri} does not answer: {error}. Try again."
+            ) from error
         if run.info.lifecycle_stage == "deleted":
             raise TrainingError(f"The run '{run_id}' was deleted.")
-        return _record(run)
+        return run
 
     def find(self, spec: str) -> RunRecord:
         """Return the run with an id, or with one that begins so (4 characters at least).
@@ -307,19 +317,56 @@ class RunStore:
     def path(self, run_id: str, artefact: str) -> Path:
         """Return a local path of an artefact (a file or folder), fetched where it is remote.
 
+        What lies on this machine is not copied. What was fetched stays in the run's folder in the
+        workspace; later calls fetch what is new or has changed since.
+
         Raises:
-            TrainingError: the run has no such artefact.
+            TrainingError: the run has no such artefact, or there is no such run.
+            StoreAwayError: the store does not answer.
         """
+        run = self._get(run_id)
+        local = _local_folder(run.info.artifact_uri)
         try:
-            # By the artefact's own address: through "runs:/" MLflow copies even what lies here.
-            place = self._client.get_run(run_id).info.artifact_uri
-            return Path(
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{place}/{artefact}", tracking_uri=self.uri
-                )
-            )
+            found = local / artefact if local is not None else self._fetched(run, artefact)
+            found.stat()
         except (MlflowException, OSError) as error:
             raise TrainingError(f"Run {run_id} has no file '{artefact}'.") from error
+        return found
+
+    def _fetched(self, run: Run, artefact: str) -> Path:
+        """Fetch what is not here yet of a remote artefact; return the local copy's path."""
+        run_id, address = run.info.run_id, run.info.artifact_uri
+        # A resumed run writes some files again, perhaps as long as before.
+        folder = workspace.run_folder(run_id) / _FETCHED / run.data.tags.get(TAG_RESUMED, "0")
+        listed = self._client.list_artifacts(run_id, artefact.rpartition("/")[0] or None)
+        files = list(self._files(run_id, [entry for entry in listed if entry.path == artefact]))
+        for file in files:  # a server's word must not lead out of the folder
+            if ".." in Path(file.path).parts or not file.path.startswith(artefact):
+                raise TrainingError(f"Run {run_id} names a file that is not its own: {file.path}.")
+        missing = [file.path for file in files if _size(folder / file.path) != file.file_size]
+        if not missing:
+            return folder / artefact
+        # All at once where none is here: MLflow fetches the files of a folder side by side.
+        wanted = [artefact] if len(missing) == len(files) else missing
+        with tempfile.TemporaryDirectory(dir=workspace.run_folder(run_id)) as scratch:
+            for path in wanted:
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{address}/{path}",
+                    tracking_uri=self.uri,
+                    dst_path=str(Path(scratch, path).parent),
+                )
+            for path in missing:  # whole files only: a page may be reading
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                Path(scratch, path).replace(folder / path)
+        return folder / artefact
+
+    def _files(self, run_id: str, entries: Iterable[FileInfo]) -> Iterator[FileInfo]:
+        """Yield the files among these artefacts and in the folders among them."""
+        for entry in entries:
+            if entry.is_dir:
+                yield from self._files(run_id, self._client.list_artifacts(run_id, entry.path))
+            else:
+                yield entry
 
     def request(self, run_id: str, what: Request) -> None:
         """Ask a run to stop early (keeping its best weights) or to cancel; a cancel stays one."""
@@ -508,6 +555,11 @@ def _local_folder(artifact_uri: str) -> Path | None:
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         return None
     return Path(unquote(parts.path))
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file, -1 where it is not there."""
+    return file.stat().st_size if file.is_file() else -1
 
 
 def _local_uri() -> str:

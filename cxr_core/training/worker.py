@@ -30,6 +30,7 @@ from cxr_core.training.tracking import (
     TAG_PHASE,
     TAG_SEEN_AT,
     TAG_WORKER,
+    Request,
     RunStore,
     Status,
 )
@@ -65,17 +66,15 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
     """Take the run's turn and train; leave how it ended in the store, and return it."""
     status, reason = Status.FAILED, ""
     try:
-        store.set_tags(
-            run_id,
-            {
-                TAG_WORKER: jobs.worker_name(os.getpid()),
-                TAG_CODE: code_version(),
-                TAG_MEMORY_KILLS: str(MemoryKills.so_far() or ""),
-            },
-        )
-        store.write_text(run_id, "environment.txt", environment())
+        about = {
+            TAG_WORKER: jobs.worker_name(os.getpid()),
+            TAG_CODE: code_version(),
+            TAG_MEMORY_KILLS: str(MemoryKills.so_far() or ""),
+        }
+        patiently(lambda: store.set_tags(run_id, about))
+        patiently(lambda: store.write_text(run_id, "environment.txt", environment()))
         with _turn(run_id, store):
-            store.set_status(run_id, Status.RUNNING)
+            patiently(lambda: store.set_status(run_id, Status.RUNNING))
             with store.watch_system(run_id):
                 status = _train(run_id, store)
     except RunCancelled:
@@ -135,12 +134,12 @@ def environment() -> str:
 
 
 def _train(run_id: str, store: RunStore) -> Status:
-    store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"})
+    patiently(lambda: store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"}))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported
     from cxr_core.training.trainer import train
 
     with RunWriter(store, run_id) as run:
-        trained = train(store.config(run_id), run)
+        trained = train(patiently(lambda: store.config(run_id)), run)
     return Status.STOPPED if trained.stopped else Status.FINISHED
 
 
@@ -153,12 +152,11 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
     """
     lock = FileLock(workspace.home() / "device.lock")
     while True:
-        store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
-        request = store.get(run_id).request
+        request, first = patiently(lambda: _look(run_id, store))
         # Where there is nothing to keep yet, "stop" is "cancel".
         if request == "cancel" or (request == "stop" and not jobs.has_checkpoint(run_id)):
             raise RunCancelled
-        if _first_in_queue(run_id, store):
+        if first:
             try:
                 lock.acquire(timeout=0)
                 break
@@ -169,6 +167,12 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _look(run_id: str, store: RunStore) -> tuple[Request | None, bool]:
+    """Give a sign of life; return what was asked of the run, and if it is the next one."""
+    store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
+    return store.get(run_id).request, _first_in_queue(run_id, store)
 
 
 def _first_in_queue(run_id: str, store: RunStore) -> bool:

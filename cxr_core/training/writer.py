@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, StoreAwayError
 from cxr_core.training.tracking import (
     TAG_NOTES,
     TAG_PHASE,
@@ -25,6 +25,7 @@ from cxr_core.training.tracking import (
 
 _log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 _INTERVAL = 1.0  # seconds between two visits to the store
 _SIGN_OF_LIFE = 30.0  # seconds between two signs of life
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # seconds between tries at a store that does not answer
@@ -44,7 +45,7 @@ class RunWriter:
 
     def __init__(self, store: RunStore, run_id: str) -> None:
         self.run_id = run_id
-        record = store.get(run_id)
+        record = patiently(lambda: store.get(run_id))
         self.name = record.name
         self.recorded = record.params  # what an earlier worker recorded, where the run was resumed
         self._store = store
@@ -52,7 +53,8 @@ class RunWriter:
         self._points: list[tuple[str, int, float, float]] = []
         self._files: list[tuple[str, bytes]] = []
         self._phase = self._progress = self._written_progress = ""
-        self._notes: list[str] = []
+        # What an earlier worker told of a run that was resumed is no less true now.
+        self._notes = record.tags.get(TAG_NOTES, "").splitlines()
         self._lock = threading.Lock()  # for points and files
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._visit_store, name="run-writer", daemon=True)
@@ -105,10 +107,11 @@ class RunWriter:
         self._progress = f"{done} of {total} films"
 
     def note(self, *sentences: str) -> None:
-        """Tell whoever reads the run what was done to its data or its weights."""
+        """Tell whoever reads the run what was done to its data or its weights, each thing once."""
         for sentence in sentences:
             _log.info(sentence)
-        self._notes += sentences
+            if sentence not in self._notes:
+                self._notes.append(sentence)
         self.tags({TAG_NOTES: "\n".join(self._notes)})
 
     def points(self, metrics: Mapping[str, float], step: int) -> None:
@@ -175,9 +178,9 @@ class RunWriter:
             self._store.write_file(self.run_id, local, folder or None)
 
 
-def patiently(call: Callable[[], None]) -> None:
-    """Do something to the store, again if it fails: one that is away for half a minute, as while
-    its server restarts, must not cost a training of hours.
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """Do something with the store, again if it fails, and return what comes of it: one that is away
+    for half a minute, as while its server restarts, must not cost a training of hours.
 
     Raises:
         CxrError: at once; trying again would not change it.
@@ -185,12 +188,10 @@ def patiently(call: Callable[[], None]) -> None:
     """
     for pause in _PAUSES:
         try:
-            call()
-        except CxrError:
-            raise
-        except Exception:
+            return call()
+        except Exception as error:
+            if isinstance(error, CxrError) and not isinstance(error, StoreAwayError):
+                raise
             _log.exception("The run store did not answer; trying again in %g s.", pause)
             time.sleep(pause)
-        else:
-            return
-    call()
+    return call()

@@ -474,5 +474,9 @@ def _exclude(catalog: Catalog, paths: Sequence[str], reason: str) -> None:
 
 
 def _include(catalog: Catalog, paths: Sequence[str]) -> None:
-    back = exclusions.include(catalog, paths)
+    try:
+        back = exclusions.include(catalog, paths)
+    except DatasetError as error:
+        st.toast(str(error))
+        return
     st.toast(f"{words.count(back, 'film')} in use again.")

@@ -91,14 +91,12 @@ def choose(*, wait: bool = True) -> Catalog | None:
     return catalog
 
 
-def take(root: str, patient_pattern: str = "") -> None:
+def take(root: str) -> None:
     """Have the choice show this data set; before it is drawn, as in a callback.
 
     Args:
         root: a folder, or the built-in set's name.
-        patient_pattern: regular expression for its patients, as ``data.patient_pattern``.
     """
-    loaders.use_patient_pattern(root, patient_pattern)
     kept = {str(found.root) for found in sources.local_sets()}
     if root == sources.BUILT_IN:
         st.session_state[_KIND] = sources.BUILT_IN

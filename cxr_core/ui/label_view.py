@@ -17,7 +17,7 @@ from cxr_core.ui import background, loaders, notices, words
 Review = background.Task[pd.DataFrame]
 
 _STARTING = 10.0  # seconds to start TensorFlow
-_KEPT = 4
+_AT_ONCE = 4  # reviews; each is a process with a TensorFlow of its own
 
 
 class _Shelf:
@@ -100,13 +100,21 @@ def _begin(catalog: Catalog) -> None:
     reviews, key = _shelf().reviews, loaders.key(catalog)
     if key in reviews and not reviews[key].ended():  # another visitor was faster
         return
+    reviews.pop(key, None)
+    for other in [other for other, review in reviews.items() if review.ended()]:
+        if len(reviews) >= _AT_ONCE:
+            del reviews[other]
+    if len(reviews) >= _AT_ONCE:
+        st.toast(
+            f"The labels of {_AT_ONCE} other data sets are being looked at on this server. Try "
+            "again once one of them is done."
+        )
+        return
     reviews[key] = background.Task(
         lambda task: label_review.predict_beside(
             catalog, progress=task.tell, cancelled=task.stopped
         )
     )
-    while len(reviews) > _KEPT:
-        reviews.popitem(last=False)[1].stop()
 
 
 def _failure(catalog: Catalog, review: Review) -> None:

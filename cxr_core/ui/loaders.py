@@ -1,8 +1,10 @@
 """What pages read, kept between reruns: catalogs, films, runs, models. Every cache is bounded."""
 
 import base64
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _DATA_ROOT = "data_root"
 _PATTERNS = "patient_patterns"  # session key: a data set's rule for patients, by its root
 _CATALOGS_KEPT = 6
+_FAILURE_KEPT = 10.0  # seconds that a failed reading waits for the page that asked for it
 _BETWEEN_LOOKS = 0.2  # seconds between two looks at a reading that a page waits for
 
 
@@ -39,7 +42,21 @@ class _Shelf:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.catalogs: OrderedDict[tuple[Path, str, str], Catalog] = OrderedDict()
+        # Those under way, and those that failed with an error that nobody has read yet.
         self.readings: dict[tuple[Path, str], background.Task[Catalog]] = {}
+        self.failed_at: dict[tuple[Path, str], float] = {}  # by the clock of ``time.monotonic``
+
+    def put(self, place: tuple[Path, str, str], catalog: Catalog) -> None:
+        """Put a catalog on the shelf, where there is no end to room; the lock is held."""
+        self.catalogs[place] = catalog
+        self.catalogs.move_to_end(place)
+        while len(self.catalogs) > _CATALOGS_KEPT:
+            self.catalogs.popitem(last=False)
+
+    def drop_reading(self, place: tuple[Path, str]) -> None:
+        """Forget a reading, whatever becomes of it; the lock is held."""
+        self.readings.pop(place, None)
+        self.failed_at.pop(place, None)
 
 
 @st.cache_resource(show_spinner=False)
@@ -98,6 +115,7 @@ def forget_catalog(root: str) -> None:
     with shelf.lock:
         for known in [k for k in shelf.catalogs if k[:2] == (workspace.home(), root)]:
             del shelf.catalogs[known]
+        shelf.drop_reading((workspace.home(), root))  # begun before the files were to be looked at
 
 
 def key(catalog: Catalog) -> str:
@@ -114,27 +132,44 @@ def _remembered(root: str, pattern: str, make: Callable[[], Catalog]) -> Catalog
             return shelf.catalogs[place]
     made = make()
     with shelf.lock:
-        shelf.catalogs[place] = made
-        while len(shelf.catalogs) > _CATALOGS_KEPT:
-            shelf.catalogs.popitem(last=False)
+        shelf.put(place, made)
     return made
 
 
 def reading(root: str) -> "background.Task[Catalog] | None":
     """Return the reading of a data set that is not open yet, begun now; None where it is open.
 
-    It goes on whatever becomes of the page that asked for it, and all sessions share it.
+    It goes on whatever becomes of the page that asked for it, and all sessions share it. Once done
+    it is the open set; one that failed is kept for a moment, for the page to say why.
     """
     shelf = _shelf()
     with shelf.lock:
         if (workspace.home(), root, "") in shelf.catalogs:
             return None
         place = (workspace.home(), root)
+        if time.monotonic() - shelf.failed_at.get(place, math.inf) > _FAILURE_KEPT:
+            shelf.drop_reading(place)
         if place not in shelf.readings:
-            shelf.readings[place] = background.Task(
-                lambda task: sources.open_catalog(root, progress=task.tell)
-            )
+            shelf.readings[place] = background.Task(lambda task: _read(root, place, task, shelf))
         return shelf.readings[place]
+
+
+def _read(
+    root: str, place: tuple[Path, str], task: "background.Task[Catalog]", shelf: _Shelf
+) -> Catalog:
+    """Open a data set beside the pages, and leave it on the shelf."""
+    try:
+        opened = sources.open_catalog(root, progress=task.tell)
+    except BaseException:
+        with shelf.lock:
+            if shelf.readings.get(place) is task:
+                shelf.failed_at[place] = time.monotonic()
+        raise
+    with shelf.lock:
+        if shelf.readings.get(place) is task:  # else it was to be read anew meanwhile
+            shelf.drop_reading(place)
+            shelf.put((*place, ""), opened)
+    return opened
 
 
 def pace(done: int, total: int, seconds: float) -> str:
@@ -151,8 +186,10 @@ def _scanned(root: str) -> Catalog:
         share, step, done, total, _ = work.progress()
         place.progress(share or 0.0, text=f"{step}: {pace(done, total, work.seconds)}")
     place.empty()
-    with _shelf().lock:
-        _shelf().readings.pop((workspace.home(), root), None)
+    shelf, asked = _shelf(), (workspace.home(), root)
+    with shelf.lock:
+        if shelf.readings.get(asked) is work:
+            shelf.drop_reading(asked)
     return work.result()
 
 

@@ -26,6 +26,7 @@ from cxr_core.ui import (
     augmentation_view,
     background,
     films,
+    label_view,
     means_view,
     splits_view,
     viewer,
@@ -265,6 +266,60 @@ def test_a_look_at_the_labels_can_be_stopped(
     while not [b for b in app.button if b.label == "Look for wrong labels"]:
         app.run()
     assert not app.error
+
+
+def test_damaged_predictions_do_not_pass_for_labels_that_fit(
+    open_page: Open, phantoms: Path, workspace_folder: Path
+) -> None:
+    films = scan(phantoms)
+    label_review.keep(films, predictions(films))
+    (file,) = (workspace_folder / "cache" / "labels").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    app = audited(open_page, phantoms, dataset_tab="Audit")
+    assert "none stands out" not in texts(app)
+    assert button(app, "Look for wrong labels")
+
+
+def test_a_look_at_the_labels_stops_nobody_elses(
+    phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = scan(phantoms)
+    sets = [replace(films, root=phantoms / str(number)) for number in range(6)]
+    told: list[str] = []
+    gate = threading.Event()
+    at_once = {sets[0].root}
+
+    def predict(catalog: Catalog, **_: object) -> None:
+        assert catalog.root in at_once or gate.wait(60)
+
+    monkeypatch.setattr(label_review, "predict_beside", predict)
+    monkeypatch.setattr(st, "toast", told.append)
+    reviews = label_view._shelf().reviews
+    try:
+        label_view._begin(sets[0])
+        assert next(iter(reviews.values())).ended(30)
+        for other in sets[1:5]:  # the one that has ended makes room
+            label_view._begin(other)
+        assert told == []
+        label_view._begin(sets[5])
+        assert "Try again once one of them is done" in told[0]
+        assert len(reviews) == 4
+        assert not any(review.ended() or review.stopped() for review in reviews.values())
+    finally:
+        gate.set()
+
+
+def test_a_list_that_cannot_be_written_is_a_sentence(
+    phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> int:
+        raise DatasetError("The list of excluded films cannot be written.")
+
+    told: list[str] = []
+    monkeypatch.setattr(st, "toast", told.append)
+    monkeypatch.setattr(exclusions, "include", fails)
+    audit_view._include(scan(phantoms), ["a.png"])
+    assert told == ["The list of excluded films cannot be written."]
 
 
 def test_what_the_audit_says_of_single_films_is_in_words() -> None:

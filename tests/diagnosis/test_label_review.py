@@ -67,12 +67,15 @@ def test_what_was_kept_holds_for_the_same_films_labels_and_patients_alone(phanto
     assert not label_review.has_kept(exclusions.without(films)[0])
 
 
-def test_a_damaged_result_is_none(phantoms: Path, workspace_folder: Path) -> None:
+def test_a_damaged_result_is_none_and_does_not_pass_for_one(
+    phantoms: Path, workspace_folder: Path
+) -> None:
     films = scan(phantoms)
     label_review.keep(films, some_predictions(films))
     (file,) = (workspace_folder / "cache" / "labels").iterdir()
     file.write_bytes(file.read_bytes()[:100])
     assert label_review.kept(films) is None
+    assert not label_review.has_kept(films)
 
 
 def test_a_review_can_be_stopped(phantoms: Path, workspace_folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from filelock import FileLock
+from mlflow.exceptions import MlflowException
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
@@ -441,6 +442,23 @@ def test_a_resumed_run_stopped_in_the_queue_keeps_what_it_learned(
     assert worker.main(run_id) == 0
     assert store.get(run_id).status is Status.STOPPED
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("call", ["log_batch", "get_run", "search_runs"])
+def test_a_waiting_run_survives_a_store_that_is_away_for_a_moment(store, monkeypatch, call):
+    run_id = queue(store, ME)
+    works, failed = getattr(store._client, call), []
+
+    def fails_once(*args: object, **kwargs: object) -> object:
+        if not failed:
+            failed.append(call)
+            raise MlflowException("database is locked")
+        return works(*args, **kwargs)
+
+    monkeypatch.setattr("cxr_core.training.writer._PAUSES", (0.0,))
+    monkeypatch.setattr(store._client, call, fails_once)
+    with worker._turn(run_id, store):
+        assert failed == [call]
 
 
 def test_a_run_never_has_two_workers(store, in_this_process, monkeypatch):

@@ -2,15 +2,21 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact import artifact_repository_registry
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from cxr_core import workspace
 from cxr_core.config import RunConfig
-from cxr_core.errors import TrainingError
-from cxr_core.training import tracking
+from cxr_core.errors import StoreAwayError, TrainingError
+from cxr_core.training import jobs, tracking
 from cxr_core.training.tracking import (
     TAG_EXIT,
+    TAG_NOTES,
     TAG_PHASE,
     TAG_RESUMED,
     TAG_WORKER,
@@ -233,6 +239,121 @@ def test_files_and_folders_are_kept_under_their_names(store, run_id, tmp_path):
     assert store.path(run_id, "environment.txt").read_text() == "python"
 
 
+class _Server(LocalArtifactRepository):
+    """Keeps files in a folder of this machine as if it were another's."""
+
+    asked: list[str]
+
+    def __init__(self, uri: str, **_: object) -> None:
+        super().__init__(uri.replace("afar:", "file:"))
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
+        assert dst_path, "fetched to a place that nobody clears"
+        self.asked.append(artifact_path)
+        return super().download_artifacts(artifact_path, dst_path)
+
+
+@pytest.fixture
+def afar(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have the store keep its files on a server; what is asked of it goes on this list."""
+    known = artifact_repository_registry._artifact_repository_registry._registry
+    monkeypatch.setitem(known, "afar", _Server)
+    monkeypatch.setattr(_Server, "asked", [], raising=False)
+    place = (tmp_path / "server").as_uri().replace("file:", "afar:")
+    store._experiment = store._client.create_experiment("afar", artifact_location=place)
+    return _Server.asked
+
+
+def heat_map(store: RunStore, run_id: str, tmp_path: Path, epoch: int, content: str) -> None:
+    strip = tmp_path / f"{epoch:04d}.jpg"
+    strip.write_text(content)
+    store.write_file(run_id, strip, "attention")
+
+
+def test_of_a_folder_on_a_server_only_what_is_new_is_fetched(store, afar, tmp_path):
+    run_id = store.create(CONFIG, name="far")
+    heat_map(store, run_id, tmp_path, 1, "first")
+    heat_map(store, run_id, tmp_path, 2, "second")
+    folder = store.path(run_id, "attention")
+    assert folder.is_relative_to(workspace.run_folder(run_id))
+    assert afar == ["attention"]
+    heat_map(store, run_id, tmp_path, 3, "third")
+    assert store.path(run_id, "attention") == folder
+    assert store.path(run_id, "attention/0001.jpg") == folder / "0001.jpg"
+    assert afar == ["attention", "0003.jpg"]
+    assert [file.read_text() for file in sorted(folder.iterdir())] == ["first", "second", "third"]
+    assert [entry.name for entry in workspace.run_folder(run_id).iterdir()] == ["fetched"]
+
+
+def test_a_file_that_grew_on_a_server_is_fetched_again(store, afar):
+    run_id = store.create(CONFIG, name="far")
+    for text in ("one line", "one line, and another"):
+        store.write_text(run_id, "train.log", text)
+        assert store.path(run_id, "train.log").read_text() == text
+
+
+def test_what_a_resumed_run_wrote_again_at_the_same_length_is_fetched_again(store, afar, tmp_path):
+    run_id = store.create(CONFIG, name="far")
+    heat_map(store, run_id, tmp_path, 1, "before")
+    assert store.path(run_id, "attention/0001.jpg").read_text() == "before"
+    store.queue_again(run_id)
+    heat_map(store, run_id, tmp_path, 1, "after!")
+    assert store.path(run_id, "attention/0001.jpg").read_text() == "after!"
+
+
+def test_a_fetch_that_breaks_off_leaves_nothing_half_written(store, afar, monkeypatch):
+    def breaks_off(self, remote_file_path: str, local_path: str) -> None:
+        Path(local_path).write_text("par")
+        raise OSError("connection reset")
+
+    run_id = store.create(CONFIG, name="far")
+    store.write_text(run_id, "splits.csv", "part,films")
+    with monkeypatch.context() as bad:
+        bad.setattr(_Server, "_download_file", breaks_off)
+        with pytest.raises(TrainingError, match=r"no file 'splits\.csv'"):
+            store.path(run_id, "splits.csv")
+    assert list(workspace.run_folder(run_id).iterdir()) == []
+    assert store.path(run_id, "splits.csv").read_text() == "part,films"
+
+
+def test_a_deleted_run_leaves_no_copies_of_what_was_fetched(store, afar, tmp_path):
+    run_id = store.create(CONFIG, name="far")
+    heat_map(store, run_id, tmp_path, 1, "a film")
+    copy = store.path(run_id, "attention")
+    store.set_status(run_id, Status.FAILED)
+    jobs.delete(run_id, store)
+    assert not copy.exists()
+    with pytest.raises(TrainingError, match="was deleted"):  # nor does a page left open fetch it
+        store.path(run_id, "attention")
+    assert not copy.exists()
+
+
+def test_a_server_cannot_have_files_written_elsewhere(store, afar, monkeypatch):
+    run_id = store.create(CONFIG, name="far")
+    store.write_text(run_id, "splits.csv", "part,films")
+    folder, file = tracking.FileInfo("a", True, None), tracking.FileInfo("a/../../b", False, 1)
+    monkeypatch.setattr(
+        store._client, "list_artifacts", lambda _, path: [file] if path == "a" else [folder]
+    )
+    with pytest.raises(TrainingError, match="not its own"):
+        store.path(run_id, "a")
+    assert afar == []
+
+
+def test_what_lies_on_this_machine_is_not_copied(store, run_id):
+    place = store._client.get_run(run_id).info.artifact_uri
+    assert store.path(run_id, "config.yaml").as_uri() == f"{place}/config.yaml"
+
+
+def test_a_store_that_is_away_is_not_taken_for_a_run_that_is_not_there(store, run_id, monkeypatch):
+    def away(_: str) -> None:
+        raise MlflowException("database is locked")
+
+    monkeypatch.setattr(store._client, "get_run", away)
+    with pytest.raises(StoreAwayError, match=r"does not answer.*database is locked"):
+        store.get(run_id)
+
+
 def test_a_run_or_file_that_is_not_there_is_a_sentence(store, run_id):
     with pytest.raises(TrainingError, match="no run 'abc'"):
         store.get("abc")
@@ -311,6 +432,16 @@ def test_points_survive_a_store_that_is_away_for_a_moment(store, run_id, monkeyp
     writer._flush()
     writer._flush()
     assert len(store.curves(run_id, ["batch_loss"])) == 1
+
+
+def test_a_resumed_run_keeps_what_was_told_of_it_and_repeats_nothing(store, run_id):
+    RunWriter(store, run_id).note("Two films were left out.", "The head is new.")
+    RunWriter(store, run_id).note("Two films were left out.", "It went on from epoch 3.")
+    assert store.get(run_id).tags[TAG_NOTES].splitlines() == [
+        "Two films were left out.",
+        "The head is new.",
+        "It went on from epoch 3.",
+    ]
 
 
 def test_a_writer_sees_requests_and_a_cancelled_run_goes_no_further(
