@@ -59,7 +59,12 @@ def panel(record: RunRecord, lines: Lines, others: Sequence[RunRecord], key: str
         with st.container(height=320, border=True, vertical_alignment="center"):
             st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
         return
-    smooth, log, beside = _switches(record, others, key)
+    smooth, log, hold, beside = _switches(record, others, key)
+    held = f"{key}:{record.run_id}:held"
+    if hold:
+        lines = st.session_state.setdefault(held, lines)
+    else:
+        st.session_state.pop(held, None)
     planned = int(record.params.get("optimise.epochs", 1))
     end = end_of_axis(record.status, planned, [lines, *beside.values()])
     if beside:
@@ -101,8 +106,8 @@ def legend(names: Sequence[str]) -> str:
 
 def _switches(
     record: RunRecord, others: Sequence[RunRecord], key: str
-) -> tuple[bool, bool, Mapping[str, Lines]]:
-    """Draw the switches; return smooth, log, and the lines of the runs to draw beside."""
+) -> tuple[bool, bool, bool, Mapping[str, Lines]]:
+    """Draw the switches; return smooth, log, hold, and the lines of the runs to draw beside."""
     drawn = [run for run in others if "val_loss" in run.metrics]  # the others have no curve yet
     by_id = {run.run_id: run for run in drawn if run.run_id != record.run_id}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -130,10 +135,17 @@ def _switches(
             help="A logarithmic axis for the loss.",
             persist_state="session",
         )
+        # The browser draws a chart with a new point anew and forgets what was zoomed into.
+        hold = record.status.active and st.toggle(
+            "Hold still",
+            key=f"{key}:hold",
+            help="The curves stay as they are while the run goes on, to be zoomed into.",
+        )
     store = loaders.store()
     return (
         smooth,
         log,
+        hold,
         {
             title(by_id[run_id]): figures.by_metric(store.curves(run_id, EPOCH_METRICS))
             for run_id in chosen

@@ -194,14 +194,20 @@ def test_a_run_that_has_begun_nothing_yet_shows_where_its_curves_will_be(open_pa
     assert not app.exception
 
 
-def test_a_chart_with_one_more_point_is_the_same_chart_to_the_browser(open_page: Open) -> None:
-    run_id = fake_runs.make(Status.RUNNING, epochs=2)
+def test_curves_held_still_stay_the_same_charts_while_the_run_goes_on(open_page: Open) -> None:
+    run_id = fake_runs.make(Status.RUNNING, epochs=1)
     app = open_page("train")
-    before = [chart.proto for chart in app.get("plotly_chart")]
-    fake_runs.add_epoch(run_id, 3)
-    after = [chart.proto for chart in app.run().get("plotly_chart")]
-    assert [chart.id for chart in after] == [chart.id for chart in before]
-    assert all(new.spec != old.spec for new, old in zip(after, before, strict=True))
+
+    def charts_after(epoch: int) -> list[str]:
+        fake_runs.add_epoch(run_id, epoch)
+        return [chart.proto.spec for chart in app.run().get("plotly_chart")]
+
+    first = charts_after(2)
+    assert charts_after(3) != first
+    app.toggle(key="monitor:hold").set_value(True).run()
+    held = [chart.proto.spec for chart in app.get("plotly_chart")]
+    assert charts_after(4) == held
+    assert next(m for m in app.metric if m.label == "Epoch").value == "5 of 8"  # the run is seen
 
 
 @pytest.mark.parametrize(
