@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def run_folder(run_id: str) -> Path:
-    """Return the scratch folder of one run: the worker's log and its checkpoints."""
+    """Return the scratch folder of one run: its log, its checkpoint, what was fetched of it."""
     return _inside("runs", run_id)
 
 
