@@ -1,6 +1,7 @@
 """The curves of a run, alone or with other runs over them, as charts that follow it live."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -66,7 +67,10 @@ def panel(record: RunRecord, lines: Lines, others: Sequence[RunRecord], key: str
     else:
         st.session_state.pop(held, None)
     planned = int(record.params.get("optimise.epochs", 1))
-    end = end_of_axis(record.status, planned, [lines, *beside.values()])
+    begun = (
+        math.ceil(lines["batch_loss"].steps[-1] / _steps(record)) if "batch_loss" in lines else 0
+    )
+    end = end_of_axis(record.status, planned, begun, [lines, *beside.values()])
     if beside:
         st.html(legend([record.name, *beside]))
     with st.grid(2, min_column_width=340, gap="medium"):
@@ -173,7 +177,7 @@ def _figure(
         return figures.pace(lines, others=others, end=end)
     return figures.curves(
         lines,
-        int(record.params.get("steps_per_epoch", 1)),
+        _steps(record),
         name,
         monitored,
         smooth=smooth,
@@ -183,7 +187,11 @@ def _figure(
     )
 
 
-def end_of_axis(status: Status, planned: int, runs: Sequence[Lines]) -> int:
+def _steps(record: RunRecord) -> int:
+    return max(1, int(record.params.get("steps_per_epoch", 1)))
+
+
+def end_of_axis(status: Status, planned: int, begun: int, runs: Sequence[Lines]) -> int:
     """Return where the axis of epochs ends.
 
     At the last epoch there is; while the run goes on, in wide steps, so that little ever moves.
@@ -191,11 +199,12 @@ def end_of_axis(status: Status, planned: int, runs: Sequence[Lines]) -> int:
     Args:
         status: how the run stands.
         planned: its epochs at most.
+        begun: its epochs with a batch.
         runs: what is drawn, the run and others beside it.
     """
     lasts = [int(run[m].steps[-1]) for run in runs for m in _COUNTED if m in run]
     if not status.active:
-        return max([1, *lasts])
+        return max([1, begun, *lasts])
     done = max([0, *lasts])
     ahead = next((end for end in _ENDS if end > done), done + 1)
     return max(done, min(planned, ahead))

@@ -194,24 +194,22 @@ def recipe_title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def recipe_table() -> pd.DataFrame:
-    """Return what tells the recipes apart, a row a recipe, those from pretrained weights first."""
-    rows = []
+def recipe_tables() -> dict[str, pd.DataFrame]:
+    """Return what tells the recipes apart: by what they start from, a row a recipe."""
+    rows: dict[str, list[dict[str, object]]] = {}
     for name in recipes.names():
         config = recipes.load(name)
-        rows.append(
+        start = f"From {_STARTS.get(config.model.weights, config.model.weights).lower()} weights"
+        rows.setdefault(start.replace("imagenet", "ImageNet"), []).append(
             {
                 "Recipe": recipe_title(name),
-                "Network": registry.get(config.model.architecture).title,
-                "Starts from": _STARTS.get(config.model.weights, config.model.weights),
-                "Size": config.image.size,
-                "Batch": config.optimise.batch_size,
-                "Epochs": config.optimise.epochs,
                 "What it is for": recipes.describe(name),
+                "Size": f"{config.image.size} px",
+                "Batch": words.count(config.optimise.batch_size, "film"),
+                "Epochs": f"{config.optimise.epochs} at most",
             }
         )
-    rows.sort(key=lambda row: row["Starts from"] == _STARTS["none"])
-    return pd.DataFrame(rows)
+    return {start: pd.DataFrame(rows[start]) for start in sorted(rows)}
 
 
 def _press() -> None:
@@ -254,15 +252,9 @@ def _recipe() -> str:
 
 @st.dialog("Recipes", width="large")
 def _compare() -> None:
-    st.dataframe(
-        recipe_table(),
-        hide_index=True,
-        height="content",
-        column_config={
-            "Size": st.column_config.NumberColumn(format="%d px"),
-            "What it is for": st.column_config.TextColumn(width="large"),
-        },
-    )
+    for start, table in recipe_tables().items():
+        st.markdown(f"**{start}**")
+        st.table(table, border="horizontal", hide_index=True)
 
 
 def _differences(

@@ -134,8 +134,11 @@ def log(record: RunRecord) -> None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LOG_SHOWN))
         text = file.read().decode("utf-8", errors="replace")
-    with st.expander("Log", icon=":material/terminal:"):
-        st.code(text, language=None, height=320)
+    with (
+        st.expander("Log", icon=":material/terminal:"),
+        st.container(height=320, border=False, autoscroll=True),  # what it said last is in sight
+    ):
+        st.code(text, language=None)
 
 
 def heading(record: RunRecord, here: str) -> None:

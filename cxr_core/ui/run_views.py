@@ -156,8 +156,10 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
         st.markdown(f"#### {verdict(summary)}")
     if run.status.has_model:
         actions(run, here="runs")
-    curves, results, configuration, files = st.tabs(["Curves", "Test results", "Settings", "Files"])
-    with curves:
+    training, results, configuration, files = st.tabs(
+        ["Training", "Test results", "Settings", "Files"]
+    )
+    with training:
         monitor.picture(run, runs, key="opened")
     with results:
         if summary:

@@ -79,6 +79,7 @@ def test_a_strip_that_is_half_written_is_no_films_yet(tmp_path: Path) -> None:
         (Status.RUNNING, 12, 20, 20),
         (Status.RUNNING, 12, 15, 15),
         (Status.FINISHED, 7, 20, 7),
+        (Status.FAILED, 7, 20, 8),  # in the middle of its eighth
     ],
 )
 def test_the_axis_of_a_run_at_work_grows_in_wide_steps_and_no_further_than_planned(
@@ -86,15 +87,14 @@ def test_the_axis_of_a_run_at_work_grows_in_wide_steps_and_no_further_than_plann
 ) -> None:
     steps = np.arange(1, done + 1)
     lines = {"val_loss": figures.Line(steps, np.ones(done), np.ones(done))} if done else {}
-    assert curves_view.end_of_axis(status, planned, [lines]) == end
+    begun = done + (status is not Status.FINISHED)
+    assert curves_view.end_of_axis(status, planned, begun, [lines]) == end
 
 
-def test_recipes_are_called_after_their_networks_and_those_from_pretrained_weights_come_first() -> (
-    None
-):
-    table = launch.recipe_table()
-    assert len(table) == len(recipes.names())
-    assert launch.recipe_title("plain_cnn") == "Plain CNN"
-    starts = list(table["Starts from"])
-    assert starts == sorted(starts, key=lambda start: start != "ImageNet")
-    assert (table["What it is for"].str.len() > 20).all()
+def test_recipes_are_told_apart_by_what_they_start_from_and_called_after_their_networks() -> None:
+    tables = launch.recipe_tables()
+    assert list(tables) == ["From ImageNet weights", "From random weights"]
+    assert sum(map(len, tables.values())) == len(recipes.names())
+    assert "Plain CNN" in set(tables["From random weights"]["Recipe"])
+    for table in tables.values():
+        assert (table["What it is for"].str.len() > 20).all()
