@@ -22,6 +22,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from streamlit.testing.v1 import AppTest  # noqa: E402
+
 from cxr_core.config import RunConfig  # noqa: E402  found by the line above
 from cxr_core.data import phantom  # noqa: E402
 from cxr_core.training import jobs  # noqa: E402
@@ -31,29 +33,31 @@ _EVERY = 2.0  # seconds between two refreshes of an open page
 _WINDOW = 10.0  # seconds
 _SETTLE = 3.0  # seconds after the watcher was stopped or went on that count for neither
 
-WATCHER = """
-import sys, time
-from streamlit.testing.v1 import AppTest
+# What the Train page draws of a run, and how long that took.
+PAGE = """
+import time
+import streamlit as st
+from cxr_core.ui import loaders, monitor
 
-def page():
-    import streamlit as st
-    from cxr_core.ui import loaders, monitor
-    record = loaders.store().get(st.session_state["run"])
-    monitor.picture(record, [], "bench")
-
-test = AppTest.from_function(page, default_timeout=60)
-test.session_state["run"] = sys.argv[1]
-while True:
-    began = time.monotonic()
-    test.run()
-    time.sleep(max(0.0, float(sys.argv[2]) - (time.monotonic() - began)))
+record = loaders.store().get(st.session_state["run"])
+began = time.perf_counter()
+monitor.picture(record, [], "bench")
+st.session_state["took"] = time.perf_counter() - began
 """
+
+
+def watch(run_id: str) -> None:
+    """Refresh a run as an open page does, for ever."""
+    test = AppTest.from_string(PAGE, default_timeout=60)
+    test.session_state["run"] = run_id
+    while True:
+        began = time.monotonic()
+        test.run()
+        time.sleep(max(0.0, _EVERY - (time.monotonic() - began)))
 
 
 def page_refresh(points: int) -> dict[str, float]:
     """Measure refreshes of a run with many points; return milliseconds."""
-    from streamlit.testing.v1 import AppTest
-
     store = RunStore()
     steps, epochs = 300, points // 2 // 300
     config = RunConfig().with_values({"optimise.epochs": epochs + 5})
@@ -80,19 +84,7 @@ def page_refresh(points: int) -> dict[str, float]:
         ],
     )
 
-    def page() -> None:
-        import time
-
-        import streamlit as st
-
-        from cxr_core.ui import loaders, monitor
-
-        record = loaders.store().get(st.session_state["run"])
-        began = time.perf_counter()
-        monitor.picture(record, [], "bench")
-        st.session_state["took"] = time.perf_counter() - began
-
-    test = AppTest.from_function(page, default_timeout=60)
+    test = AppTest.from_string(PAGE, default_timeout=60)
     test.session_state["run"] = run_id
     took = []
     for number in range(22):
@@ -132,7 +124,7 @@ def watched_training(windows: int) -> dict[str, float]:
         if not store.get(run_id).status.active:
             raise SystemExit(store.get(run_id).reason)
         time.sleep(0.5)
-    watcher = subprocess.Popen([sys.executable, "-c", WATCHER, run_id, str(_EVERY)])
+    watcher = subprocess.Popen([sys.executable, __file__, "--watch", run_id])
     time.sleep(2 * _WINDOW)  # until it has imported what it needs
     rates: dict[bool, list[float]] = {True: [], False: []}
     for number in range(windows):
@@ -157,7 +149,10 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=10_000, help="batch points of the long run")
     parser.add_argument("--windows", type=int, default=10, help="windows, watched and alone")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--watch", help=argparse.SUPPRESS)  # a run, by the watcher's own process
     options = parser.parse_args()
+    if options.watch:
+        watch(options.watch)
     with tempfile.TemporaryDirectory() as home:
         os.environ["CXR_HOME"] = home
         os.environ.pop("MLFLOW_TRACKING_URI", None)
