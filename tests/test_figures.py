@@ -176,6 +176,7 @@ def test_curves_without_a_point_yet_are_an_empty_chart():
     for figure in (figures.curves(empty, 0, "loss"), figures.learning_rate(empty)):
         assert not figure.data
         assert not figure.layout.yaxis.showticklabels
+        assert [note.text for note in figure.layout.annotations] == ["no points yet"]
 
 
 def test_lines_are_the_finite_points_of_each_metric_by_step():

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from cxr_core.figures.lines import NOTHING, Line, Lines, best_epoch
 from cxr_core.figures.look import (
     LEGEND_HEIGHT,
+    MARK,
     SECOND_COLOUR,
     TRAIN_COLOUR,
     VALIDATION_COLOUR,
@@ -269,12 +270,11 @@ def _figure(
     }
     drawn = any(len(trace["x"]) for trace in traces)
     axis = axis if drawn else {**axis, "showticklabels": False, "showgrid": False}
-    return go.Figure(
-        {
-            "data": traces,
-            "layout": layout(_HEIGHT, title=title, legend=legend, x=across, y=axis),
-        }
-    )
+    look = layout(_HEIGHT, title=title, legend=legend, x=across, y=axis)
+    if not drawn:
+        middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+        look["annotations"] = [{"text": "no points yet", "font": {"color": MARK}, **middle}]
+    return go.Figure({"data": traces, "layout": look})
 
 
 def _numbered(lines: Lines, others: Runs | None) -> Iterable[tuple[str, int, Lines]]:
@@ -378,6 +378,7 @@ def _ring(lines: Lines, monitor: str, metrics: Sequence[str], number: str) -> li
                 "color": VALIDATION_COLOUR,
                 "line": {"width": 2},
             },
+            "cliponaxis": False,
             "hovertemplate": f"%{{y{number}}} at the best epoch, {epoch}<extra></extra>",
         }
     ]

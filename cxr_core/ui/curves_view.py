@@ -56,7 +56,7 @@ def panel(record: RunRecord, lines: Lines, others: Sequence[RunRecord], key: str
         others: the runs that may be drawn with it.
         key: prefix of the widgets' keys.
     """
-    if not lines:
+    if record.status is Status.QUEUED:
         with st.container(height=320, border=True, vertical_alignment="center"):
             st.markdown(":gray[The curves begin with the first step.]", text_alignment="center")
         return
@@ -124,7 +124,7 @@ def _switches(
                 key=f"{key}:{record.run_id}:others",
                 placeholder="None",
                 max_selections=_MOST_OTHERS,
-                width=480,
+                width=340,
                 persist_state="session",
             )
         smooth = st.toggle(

@@ -5,7 +5,7 @@ import re
 import streamlit as st
 
 from cxr_core import figures
-from cxr_core.figures import Lines
+from cxr_core.figures import NOTHING, Lines
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, loaders
 
@@ -33,6 +33,8 @@ def panel(record: RunRecord, key: str) -> None:
     cards = {"load": _gpus(names, "utilization"), "memory": _gpus(names, "memory_usage")}
     wanted = [_CPU, _MEMORY, _MEGABYTES, *cards["load"], *cards["memory"]]
     lines = figures.by_metric(loaders.store().curves(record.run_id, wanted))
+    if _CPU in lines:  # psutil's first look at the processors gives 0, whatever they do
+        lines[_CPU] = lines[_CPU].at(lines[_CPU].values > 0)
     panels = [
         ("CPU", {_CPU: "CPU"}, f"CPU load{_now(lines, _CPU)}"),
         ("memory", {_MEMORY: "Memory"}, f"Memory{_now(lines, _MEMORY)}{_size(lines)}"),
@@ -62,7 +64,7 @@ def _gpus(names: list[str], what: str) -> dict[str, str]:
 
 def _now(lines: Lines, *metrics: str) -> str:
     """Return the last values of some shares as the end of a title: ": 87 %"."""
-    shown = ", ".join(f"{lines[m].values[-1]:.0f} %" for m in metrics if m in lines)
+    shown = ", ".join(f"{lines[m].values[-1]:.0f} %" for m in metrics if len(lines.get(m, NOTHING)))
     return f": {shown}" if shown else ""
 
 

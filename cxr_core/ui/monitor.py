@@ -200,7 +200,7 @@ def _numbers(record: RunRecord, now: Progress) -> None:
         (
             "Epoch",
             f"{now.epoch or '–'} of {now.epochs}",
-            _since(now.since_best),
+            _since(now.since_best, active),
             f"Since the epoch whose weights are kept, the best by "
             f"{monitored(record)}. After {patience} without a better one training ends.",
         ),
@@ -234,7 +234,8 @@ def _state(record: RunRecord) -> str:
     if not record.status.active:
         return f"Trained on {device}." if device else ""
     asked = {"stop": "Asked to stop early. ", "cancel": "Asked to cancel. "}
-    phase = (record.phase or "starting").capitalize()
+    phase = record.phase or "starting"
+    phase = phase[:1].upper() + phase[1:]
     done = record.tags.get(TAG_PROGRESS)
     return (
         f"{asked.get(record.request or '', '')}{phase}{f' ({done})' if done else ''}"
@@ -249,10 +250,12 @@ def monitored(record: RunRecord) -> str:
     )
 
 
-def _since(epochs: int | None) -> str:
+def _since(epochs: int | None, active: bool) -> str:
     if epochs is None:
         return "none done yet"
-    return "the best so far" if epochs == 0 else f"{epochs} since the best"
+    if epochs == 0:
+        return "the best so far" if active else "the last is the best"
+    return f"{epochs} since the best"
 
 
 def _last_step(lines: Lines, metric: str) -> int:

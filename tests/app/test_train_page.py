@@ -186,10 +186,17 @@ def test_a_run_at_work_is_shown_in_figures_and_curves(open_page: Open) -> None:
     assert not app.exception
 
 
+def test_a_run_that_waits_says_when_its_curves_begin(open_page: Open) -> None:
+    fake_runs.make(Status.QUEUED)
+    app = open_page("train")
+    assert "The curves begin with the first step." in texts(app)
+    assert not app.exception
+
+
 def test_a_run_that_has_begun_nothing_yet_shows_where_its_curves_will_be(open_page: Open) -> None:
     fake_runs.make(Status.RUNNING, epochs=0)
     app = open_page("train")
-    assert "The curves begin with the first step." in texts(app)
+    assert len(app.get("plotly_chart")) == 6
     assert {m.label: m.value for m in app.metric}["Epoch"] == "– of 8"
     assert not app.exception
 
