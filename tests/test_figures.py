@@ -211,13 +211,13 @@ def test_long_series_are_thinned_with_both_ends_and_all_that_stands_out_kept():
     assert (batches.x[0], batches.x[-1]) == (0.01, 500)
     assert (max(batches.y), min(batches.y)) == (9, 0.1)
     assert list(batches.x) == sorted(batches.x)
-    assert len(traces(figure)["Batch, smoothed"].x) <= figures.MOST_POINTS
+    assert len(traces(figure)["Smoothed"].x) <= figures.MOST_POINTS
     assert len(figure.to_json()) < 200_000
 
 
 def test_smoothing_is_a_running_mean_from_the_first_batch_on():
     table = metric_lines(batch_loss=[1.0] * 20 + [2.0] * 200)
-    line = traces(figures.curves(table, 10, "loss", smooth=True))["Batch, smoothed"]
+    line = traces(figures.curves(table, 10, "loss", smooth=True))["Smoothed"]
     assert line.y[0] == pytest.approx(1)
     assert 1 < line.y[20] < 1.2
     assert line.y[-1] == pytest.approx(2, abs=1e-6)

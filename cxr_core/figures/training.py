@@ -35,6 +35,7 @@ Trace = dict[str, Any]
 _HEIGHT = 290  # px
 _SMALL = 190  # px
 _TITLES = {"loss": "Loss", "accuracy": "Accuracy", "auroc": "AUROC"}
+_MARKERS = 16  # a line over the epochs
 _KEPT = 0.9  # share of the running mean that stays at each batch point when curves are smoothed
 
 
@@ -321,7 +322,7 @@ def _batches(batches: Line, steps: int, number: str, smooth: bool) -> list[Trace
                 "x": batches.steps[kept] / steps,
                 "y": mean[kept],
                 "mode": "lines",
-                "name": "Batch, smoothed",
+                "name": "Smoothed",
                 "line": {"color": TRAIN_COLOUR, "width": 1.5},
                 "customdata": batches.steps[kept],
                 "hovertemplate": f"%{{y{number}}} at batch %{{customdata:,}}"
@@ -352,7 +353,12 @@ def _epochs(
             "mode": "lines+markers" if marker or len(line) == 1 else "lines",
             "name": name,
             "line": {"color": colour, "width": 2.5, "dash": dash, "shape": shape},
-            "marker": {"size": 6, "color": colour, "symbol": marker or "circle"},
+            "marker": {
+                "size": 6,
+                "color": colour,
+                "symbol": marker or "circle",
+                "maxdisplayed": _MARKERS,  # else they hide the line's style
+            },
             "hovertemplate": f"%{{y{number}}} at epoch %{{x}}<extra>{name}</extra>",
         }
     ]
