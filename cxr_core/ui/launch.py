@@ -23,6 +23,7 @@ _WATCHED = "watched_run"
 _STARTED = "started_at"
 _PRESSED = "start_pressed"  # session key: the button was, in this very run of the page
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
+_LOOKED_AGAIN = 15  # seconds until the list of bundles is made anew
 _ELSEWHERE = ("data.root", "data.patient_pattern")  # settings that are asked for with the films
 
 
@@ -315,13 +316,22 @@ def _starts(key: str, base: RunConfig) -> dict[str, str]:
     network = st.session_state.get(f"{key}:model.architecture", base.model.architecture)
     weights = registry.get(network).weights
     found = {name: f"{_STARTS.get(name, name)} weights" for name in weights}
-    for ref in bundle_index.available(loaders.store()):
-        if ref.info.architecture == network:
-            found[f"bundle:{ref.spec}"] = f"Bundle {ref.label}"
+    for spec, label in _bundles(loaders.store().uri, network).items():
+        found[f"bundle:{spec}"] = f"Bundle {label}"
     asked = st.session_state.get(f"{key}:model.weights", base.model.weights)
     if asked not in found and asked.startswith("bundle:"):  # the checks say what is wrong with it
         found[asked] = f"Bundle {asked.removeprefix('bundle:')}"
     return found
+
+
+@st.cache_data(ttl=_LOOKED_AGAIN, max_entries=16, show_spinner=False)
+def _bundles(uri: str, network: str) -> dict[str, str]:
+    """Return the bundles of a network, each with its label; ``uri`` tells one store from another.
+
+    Every run's bundle is a file to read, and the form is drawn at every change of a setting.
+    """
+    found = bundle_index.available(loaders.store())
+    return {ref.spec: ref.label for ref in found if ref.info.architecture == network}
 
 
 def _training_films(config: RunConfig, catalog: Catalog) -> int:

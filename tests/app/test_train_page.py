@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_runs
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
-from cxr_core.training import jobs, recipes
+from cxr_core.training import bundle_index, jobs, recipes
 from cxr_core.training.tracking import RunStore, Status
 from cxr_core.ui import epochs
 
@@ -118,6 +119,22 @@ def test_a_run_can_be_repeated_with_its_films_and_settings(
     button(app, "Train plain cnn").click().run()
     expected = RunStore().config(run_id).with_values({"optimise.epochs": 2})
     assert started == [(expected, "plain_cnn")]
+
+
+def test_a_network_can_go_on_from_the_bundles_of_its_kind(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = [
+        SimpleNamespace(spec=f"run-{kind}", label=kind, info=SimpleNamespace(architecture=kind))
+        for kind in ("efficientnet_lite0", "plain_cnn")
+    ]
+    monkeypatch.setattr(bundle_index, "available", lambda store: refs)
+    app = open_page("train")
+    starts = app.selectbox(key="train:quick:model.weights").options
+    assert starts == ["Random weights", "ImageNet weights", "Bundle efficientnet_lite0"]
+    app = app.selectbox(key="train:quick:model.architecture").set_value("plain_cnn").run()
+    starts = app.selectbox(key="train:quick:model.weights").options
+    assert starts == ["Random weights", "Bundle plain_cnn"]
 
 
 def test_a_bundle_that_is_gone_stays_chosen_and_the_check_says_so(open_page: Open) -> None:
