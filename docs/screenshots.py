@@ -97,6 +97,9 @@ def take(page: Page, address: str) -> None:
     page.get_by_role("link", name="Train", exact=True).click()
     expect(page.get_by_test_id("stPlotlyChart")).to_have_count(6)
     shoot(page, "train")
+    page.get_by_role("tab", name="What it looks at").click()
+    expect(page.get_by_test_id("stImage").first).to_be_visible()
+    shoot(page, "attention")
 
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("tab", name="Test results").click()
