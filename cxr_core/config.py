@@ -76,6 +76,16 @@ class DataConfig(_Section):
         ge=0.05,
         le=0.4,
     )
+    fold: int = _setting(
+        0,
+        "Which fold is held out as the test, of those that all films are cut into by patient; the "
+        "rest is for training and validation. 0 is off. A cross-validation sets it.",
+        ge=0,
+        le=10,
+    )
+    folds: int = _setting(
+        5, "Into how many folds the films are cut, where one is held out.", ge=2, le=10
+    )
 
 
 class ImageConfig(_Section):
@@ -302,6 +312,31 @@ class StopConfig(_Section):
     min_learning_rate: float = _setting(1e-5, "The rate never falls below this.", ge=0, le=1)
 
 
+class DecideConfig(_Section):
+    """Which probability calls a film a finding; chosen on the validation films."""
+
+    rule: Literal["youden", "sensitivity", "specificity", "cost"] = _setting(
+        "youden",
+        "What the threshold is chosen for: 'youden' the largest sum of sensitivity and specificity "
+        "(Youden 1950), 'sensitivity' or 'specificity' a target for the one at the best of the "
+        "other, 'cost' the least cost of misses and false alarms.",
+    )
+    target: float = _setting(
+        0.95,
+        "The least sensitivity or specificity on the validation films, those two rules only.",
+        unit="share",
+        ge=0.5,
+        le=1,
+    )
+    miss_cost: float = _setting(
+        1.0,
+        "How many false alarms a missed finding weighs as much as, 'cost' only.",
+        unit="false alarms",
+        ge=0.01,
+        le=1000,
+    )
+
+
 class HardwareConfig(_Section):
     """Where the run computes."""
 
@@ -330,6 +365,7 @@ class RunConfig(_Section):
     model: ModelConfig = ModelConfig()
     optimise: OptimiseConfig = OptimiseConfig()
     stop: StopConfig = StopConfig()
+    decide: DecideConfig = DecideConfig()
     hardware: HardwareConfig = HardwareConfig()
 
     @classmethod

@@ -1,9 +1,7 @@
-"""What a probability is worth: temperature, reliability, and the threshold for a decision.
+"""What a probability is worth: temperature and reliability.
 
-Temperature and threshold are fitted on validation films alone; the test part only reports.
+The temperature is fitted on validation films alone; the test part only reports.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import rankdata
 
-from cxr_core.evaluation.scores import abnormal
-
 BINS = 10
 TEMPERATURE_RANGE = (0.05, 20.0)
-FALLBACK_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """An operating point on the abnormal probability, with what it gave where it was chosen.
-
-    Sensitivity and specificity are shares from 0 to 1, None where the films could not tell.
-    """
-
-    value: float
-    method: str
-    sensitivity: float | None
-    specificity: float | None
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -134,41 +116,3 @@ def reliability(
         )
         .reset_index(drop=True)
     )
-
-
-def choose_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Threshold:
-    """Choose the threshold on the abnormal probability by Youden's index (Youden 1950).
-
-    The cut that gives the largest sensitivity + specificity - 1, any finding against the
-    reference class. The threshold stands in the middle between the two neighbouring scores, so
-    that it favours neither. Of equally good cuts the one wins where sensitivity and specificity
-    differ least, then the lowest, which misses fewer findings.
-
-    Args:
-        labels: True class of each film, int, shape (n,); 0 is the reference class.
-        probabilities: Calibrated probabilities, shape (n, k).
-
-    Returns:
-        The operating point. Where the films are all of one kind, or all score the same, nothing
-        can be chosen: 0.5, and ``method`` says so.
-    """
-    score = abnormal(probabilities)
-    finding = np.asarray(labels) != 0
-    if finding.all() or not finding.any():
-        return Threshold(FALLBACK_THRESHOLD, "fixed: validation films of one kind", None, None)
-    levels, level = np.unique(score, return_inverse=True)
-    if len(levels) == 1:
-        return Threshold(FALLBACK_THRESHOLD, "fixed: all validation films score alike", None, None)
-    # Cut i parts levels 0..i from the levels above: everything above is called a finding.
-    findings_below = np.cumsum(np.bincount(level, weights=finding))[:-1]
-    normals_below = np.cumsum(np.bincount(level, weights=~finding))[:-1]
-    sensitivity = 1 - findings_below / finding.sum()
-    specificity = normals_below / (~finding).sum()
-    # Rounding makes equals of sums that differ in the last bit alone.
-    youden = np.round(sensitivity + specificity, 12)
-    imbalance = np.round(np.abs(sensitivity - specificity), 12)
-    cut = int(np.lexsort((imbalance, -youden))[0])
-    middle = (levels[cut] + levels[cut + 1]) / 2
-    # Between neighbouring floats the middle rounds down, and would take the lower score along.
-    value = middle if middle > levels[cut] else levels[cut + 1]
-    return Threshold(float(value), "youden", float(sensitivity[cut]), float(specificity[cut]))

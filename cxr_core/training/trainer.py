@@ -19,7 +19,7 @@ import tensorflow as tf
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
-from cxr_core.evaluation import calibration, metrics
+from cxr_core.evaluation import calibration, metrics, operating
 from cxr_core.training import device, network, stages
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
@@ -65,8 +65,10 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     infer = network.inference(model, run.obey)
     val_logits = metrics.expand_logits(infer(pixels, films.val.rows))
     temperature = calibration.fit_temperature(val_logits, films.val.labels)
-    threshold = calibration.choose_threshold(
-        films.val.labels, metrics.probabilities(val_logits, temperature)
+    threshold = operating.choose_threshold(
+        films.val.labels,
+        metrics.probabilities(val_logits, temperature),
+        operating.Rule(config.decide.rule, config.decide.target, config.decide.miss_cost),
     )
 
     run.phase("testing")

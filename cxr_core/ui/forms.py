@@ -19,12 +19,15 @@ SECTION_TITLES = {
     "model": "Network",
     "optimise": "Optimisation",
     "stop": "Stopping and falling rate",
+    "decide": "Decision",
     "hardware": "Hardware",
 }
 _LABELS = {
     "data.split": "Division",
     "data.val_fraction": "Validation part (of patients)",
     "data.test_fraction": "Test part (of patients)",
+    "data.fold": "Fold held out (0: none)",
+    "data.folds": "Folds",
     "image.size": "Image size (px)",
     "image.fit": "How a film becomes a square",
     "image.clahe": "CLAHE, clip limit",
@@ -57,6 +60,9 @@ _LABELS = {
     "stop.plateau_patience": "Epochs until the rate falls",
     "stop.plateau_factor": "Rate falls to (share)",
     "stop.min_learning_rate": "Lowest learning rate",
+    "decide.rule": "Threshold by",
+    "decide.target": "Target (share)",
+    "decide.miss_cost": "A miss costs (false alarms)",
 }
 _TITLES: Choices = {
     "data.split": {
@@ -84,6 +90,12 @@ _TITLES: Choices = {
         "oversample": "Show them more often",
     },
     "stop.monitor": {"val_loss": "Lowest validation loss", "val_auroc": "Highest validation AUROC"},
+    "decide.rule": {
+        "youden": "Youden's index",
+        "sensitivity": "Target sensitivity",
+        "specificity": "Target specificity",
+        "cost": "Least cost",
+    },
     "hardware.device": {
         "auto": "GPU if there is one",
         "cpu": "CPU",
@@ -99,6 +111,8 @@ _TITLES: Choices = {
 }
 # Settings that do nothing unless another one says so; they stay in their place, grayed.
 _APPLIES: dict[str, Callable[[Values], bool]] = {
+    "data.split": lambda v: not v["data.fold"],
+    "data.test_fraction": lambda v: not v["data.fold"],
     "optimise.weight_decay": lambda v: v["optimise.optimizer"] == "adamw",
     "optimise.warmup_epochs": lambda v: v["optimise.schedule"] == "cosine",
     "optimise.restart_steps": lambda v: v["optimise.schedule"] == "cosine_restarts",
@@ -109,6 +123,8 @@ _APPLIES: dict[str, Callable[[Values], bool]] = {
     "stop.plateau_patience": lambda v: v["optimise.schedule"] == "plateau",
     "stop.plateau_factor": lambda v: v["optimise.schedule"] == "plateau",
     "stop.min_learning_rate": lambda v: v["optimise.schedule"] != "constant",
+    "decide.target": lambda v: v["decide.rule"] in ("sensitivity", "specificity"),
+    "decide.miss_cost": lambda v: v["decide.rule"] == "cost",
 }
 
 

@@ -1,20 +1,17 @@
-"""Temperature, calibration error and threshold agree with independent ways to find them."""
+"""Temperature and calibration error agree with independent ways to find them."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.optimize import brentq
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import log_loss
 
 from cxr_core.evaluation.calibration import (
     TEMPERATURE_RANGE,
-    choose_threshold,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from cxr_core.evaluation.metrics import decide, expand_logits, probabilities
+from cxr_core.evaluation.metrics import expand_logits, probabilities
 
 
 def two_classes(finding):
@@ -136,62 +133,3 @@ def test_reliability_holds_all_films_in_bins_of_about_equal_size():
     assert table["forecast"].between(table["low"], table["high"]).all()
     assert table["observed"].iloc[0] == 0
     assert table["observed"].iloc[-1] == 1
-
-
-def test_the_threshold_stands_midway_between_separated_classes():
-    chosen = choose_threshold([0, 0, 1, 1], two_classes([0.1, 0.2, 0.6, 0.9]))
-    assert chosen.value == pytest.approx(0.4)
-    assert (chosen.sensitivity, chosen.specificity, chosen.method) == (1, 1, "youden")
-
-
-def test_of_equally_good_cuts_the_balanced_one_wins_then_the_lowest():
-    # Cuts at 0.25 and 0.55 both reach an index of 0.5, mirror images: the lower one is taken.
-    labels = [0, 1, 0, 1]
-    chosen = choose_threshold(labels, two_classes([0.2, 0.3, 0.5, 0.6]))
-    assert chosen.value == pytest.approx(0.25)
-    assert (chosen.sensitivity, chosen.specificity) == (1, 0.5)
-    # Here a cut between those two has the same index and keeps both at 0.75.
-    labels = [0, 0, 1, 0, 1, 0, 1, 1]
-    chosen = choose_threshold(labels, two_classes(np.arange(1, 9) / 10))
-    assert chosen.value == pytest.approx(0.45)
-    assert chosen.sensitivity == chosen.specificity == 0.75
-
-
-@pytest.mark.parametrize(
-    ("labels", "finding"), [([0, 0], [0.1, 0.9]), ([1, 1], [0.1, 0.9]), ([0, 1], [0.7, 0.7])]
-)
-def test_films_that_cannot_set_a_threshold_leave_one_half_and_say_so(labels, finding):
-    chosen = choose_threshold(labels, two_classes(finding))
-    assert chosen.value == 0.5
-    assert chosen.method.startswith("fixed")
-    assert chosen.sensitivity is None
-
-
-def test_neighbouring_floats_are_still_parted():
-    low = 0.3
-    high = float(np.nextafter(low, 1))
-    chosen = choose_threshold([0, 1], two_classes([low, high]))
-    assert decide(two_classes([low, high]), chosen.value).tolist() == [0, 1]
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=2, max_size=40).filter(
-        lambda films: 0 < sum(label == 0 for label, _ in films) < len(films)
-    )
-)
-def test_no_other_cut_has_a_larger_youden_index(films):
-    labels = np.array([label for label, _ in films])
-    finding = np.array([score / 8 for _, score in films])
-    table = np.column_stack([1 - finding, finding / 2, finding / 2])
-    chosen = choose_threshold(labels, table)
-    if chosen.sensitivity is None:
-        return
-
-    def youden(threshold):
-        counts = confusion_matrix(labels > 0, decide(table, threshold) > 0, labels=[False, True])
-        return np.diag(counts / counts.sum(axis=1, keepdims=True)).sum() - 1
-
-    assert youden(chosen.value) == pytest.approx(chosen.sensitivity + chosen.specificity - 1)
-    for level in np.unique(finding)[1:]:
-        assert youden(chosen.value) >= youden(level) - 1e-9
