@@ -36,14 +36,20 @@ def cut(catalog: Catalog, data: DataConfig, seed: int) -> Split:
     (:mod:`cxr_core.data.twins`), and each class near its share on each side; the same seed gives
     the same cut in any order of rows.
 
+    Where ``data.fold`` names a fold, that one of :func:`folds` is the test, ``data.val_fraction``
+    of the other films validate, and published parts mean nothing: so every film is a test film of
+    exactly one fold.
+
     Raises:
-        DatasetError: fewer than two classes, a class with fewer patients than parts,
-            ``published`` where the set does not publish all three parts, or a film that changed
-            since the scan.
+        DatasetError: fewer than two classes, a class with fewer patients than parts or folds,
+            ``published`` where the set does not publish all three parts, a fold that is not among
+            the folds, or a film that changed since the scan.
     """
     films = _usable(catalog)
     notes = _left_out(catalog.frame, films)
-    if data.split == "published":
+    if data.fold:
+        films, said = _held_out(catalog, films, data, seed)
+    elif data.split == "published":
         films, said = _published(catalog, films)
     else:
         worthy, said = ((), []) if data.split == "recut" else _worth_keeping(films)
@@ -218,6 +224,26 @@ def _without_leaks(
 
 
 # ---- cutting ----
+
+
+def _held_out(
+    catalog: Catalog, films: pd.DataFrame, data: DataConfig, seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Make one fold the test, and cut training and validation from the films of the others."""
+    if data.fold > data.folds:
+        raise DatasetError(
+            f"data.fold is {data.fold}, and there are {data.folds} folds (data.folds). Name a fold "
+            f"from 1 to {data.folds}."
+        )
+    fold_of = folds(catalog, data.folds, seed).reindex(films.index)
+    films = films.assign(split=(fold_of == data.fold - 1).map({True: "test", False: ""}))
+    said = [
+        f"Fold {data.fold} of {data.folds} was held out as the test part, by patient: "
+        f"{_tally(films.loc[films['split'] == 'test', 'label'])}."
+    ]
+    # Folds of one seed draw their validation films each for itself.
+    films, more = _cut_rest(films, ("test",), data, seed + 1000 * data.fold)
+    return films, said + more
 
 
 def _cut_rest(

@@ -102,7 +102,7 @@ def summarise(
     labels: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     classes: Sequence[str],
-    threshold: float,
+    threshold: npt.ArrayLike,
     *,
     patients: Sequence[object] | None = None,
     resamples: int = 1000,
@@ -123,7 +123,8 @@ def summarise(
         labels: True class of each film, int, shape (n,).
         probabilities: Calibrated probabilities, shape (n, k), rows summing to 1.
         classes: The k class names, the reference class first.
-        threshold: Operating point on the abnormal probability, 0-1.
+        threshold: Operating point on the abnormal probability, 0-1; or one a film, shape (n,),
+            where the predictions of several models are pooled: the summary then names none.
         patients: A patient id a film; films without one count as patients of their own.
         resamples: Bootstrap resamples over patients; 0 leaves the intervals empty.
         seed: Seed of the bootstrap.
@@ -141,6 +142,7 @@ def summarise(
     films = _check(labels, probabilities, classes, threshold)
     groups = intervals.patient_groups(len(films.labels), patients)
     estimate = _score(films, np.ones((1, len(films.labels))))
+    levels = np.unique(threshold)
     drawn = [
         _score(films, weights)
         for weights in (intervals.resample_weights(groups, resamples, seed) if resamples else ())
@@ -148,7 +150,7 @@ def summarise(
     summary: dict[str, Any] = {
         "n": len(films.labels),
         "patients": None if patients is None else int(groups.max()) + 1,
-        "threshold": float(threshold),
+        "threshold": float(levels[0]) if len(levels) == 1 else None,
     }
     summary |= {name: _number(values[0]) for name, values in estimate.headline.items()}
     summary["confusion"] = estimate.confusion[0].round().astype(int).tolist()
@@ -180,7 +182,10 @@ def summarise(
 
 
 def _check(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], threshold: float
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    threshold: npt.ArrayLike,
 ) -> _Films:
     truth = np.asarray(labels, dtype=np.intp)
     table = np.asarray(probabilities, dtype=np.float64)

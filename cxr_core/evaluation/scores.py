@@ -53,11 +53,11 @@ def abnormal(probabilities: npt.ArrayLike) -> np.ndarray:
     return np.minimum(np.asarray(probabilities, dtype=np.float64)[:, 1:].sum(axis=1), 1.0)
 
 
-def decide(probabilities: npt.ArrayLike, threshold: float) -> np.ndarray:
+def decide(probabilities: npt.ArrayLike, threshold: npt.ArrayLike) -> np.ndarray:
     """Return the decided class of each film, int, shape (n,).
 
     The reference class where the abnormal probability is below the threshold, else the most
-    probable of the other classes.
+    probable of the other classes. The threshold is one for all films, or one a film, shape (n,).
     """
     table = np.asarray(probabilities, dtype=np.float64)
     finding = 1 + table[:, 1:].argmax(axis=1)

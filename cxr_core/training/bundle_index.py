@@ -8,7 +8,7 @@ from pathlib import Path
 from cxr_core import workspace
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError, CxrError, TrainingError
-from cxr_core.training.tracking import RunStore
+from cxr_core.training.tracking import Kind, RunStore
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,12 @@ def resolve(spec: str, store: RunStore | None = None) -> Path:
             f"There is no model '{spec}': no bundle folder of that path, no name in "
             f"{workspace.published_models()}, and among the runs: {error}"
         ) from error
-    if not run.status.has_model:
+    if run.kind is Kind.FOLDS:
+        raise BundleError(
+            f"Run {run.run_id} is a cross-validation and has no model of its own. Name one of its "
+            "folds, or make an ensemble of them."
+        )
+    if not run.has_model:
         raise BundleError(
             f"Run {run.run_id} has no model: it is {run.status}. Name a finished run."
         )
@@ -72,7 +77,7 @@ def _published() -> list[BundleRef]:
 def _of_runs(store: RunStore) -> list[BundleRef]:
     found = []
     for run in store.list():
-        if not run.status.has_model:
+        if not run.has_model:
             continue
         try:
             # The small file alone: from a server the model would come along with its folder.

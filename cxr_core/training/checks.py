@@ -214,7 +214,7 @@ def _division(
         catalog, _ = exclusions.without(catalog)
         table = splits.cut(catalog, data, seed).table
         patients = pictures = 0
-        if data.split == "published":  # any other division keeps them on one side
+        if data.split == "published" and not data.fold:  # any other division keeps them on one side
             readable = catalog.frame.loc[catalog.frame["readable"], "path"]
             picture = pd.Series(twins.find_twins(catalog).alike, index=readable)
             table = table.assign(picture=table["path"].map(picture))
@@ -436,10 +436,16 @@ def _idle(config: RunConfig) -> Iterator[Problem]:
             ("optimise.focal_gamma",),
         ),
         (
-            config.data.split != "published",
+            config.data.split != "published" or bool(config.data.fold),
             "The shares have no effect",
             "is for parts that are cut, and data.split is 'published'",
             ("data.val_fraction", "data.test_fraction"),
+        ),
+        (
+            not config.data.fold,
+            "The division has no effect",
+            f"is for one division of the films, and fold {config.data.fold} is the test part",
+            ("data.split", "data.test_fraction"),
         ),
     )
     values, defaults = config.flat(), {setting.path: setting.default for setting in settings()}

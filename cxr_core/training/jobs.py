@@ -25,20 +25,26 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog
-from cxr_core.errors import TrainingError
+from cxr_core.errors import StoreAwayError, TrainingError
+from cxr_core.training import folds
 from cxr_core.training.checks import Problem, check, independent_of_folder
 from cxr_core.training.machine import MemoryKills
 from cxr_core.training.tracking import (
     SYSTEM_METRICS,
     TAG_DATA,
     TAG_EXIT,
+    TAG_FOLD,
     TAG_MEMORY_KILLS,
+    TAG_NESTED,
     TAG_ORDER,
+    TAG_PARENT,
     TAG_PHASE,
     TAG_RECIPE,
     TAG_SEEN_AT,
     TAG_SYNTHETIC,
     TAG_WORKER,
+    Kind,
+    Request,
     RunRecord,
     RunStore,
     Status,
@@ -181,6 +187,7 @@ def start(
     config: RunConfig,
     *,
     recipe: str = "",
+    tags: Mapping[str, str] | None = None,
     store: RunStore | None = None,
     launcher: Launcher | None = None,
     catalog: Catalog | None = None,
@@ -190,6 +197,7 @@ def start(
     Args:
         config: what to train.
         recipe: the recipe it came from, for people.
+        tags: more tags of the run.
         store: where runs are kept.
         launcher: who starts the worker.
         catalog: the data set, where the caller has it open.
@@ -200,23 +208,57 @@ def start(
     """
     store = store or RunStore()
     config = independent_of_folder(config)
-    _require_sound(config, store, catalog or open_films(config))
+    require_sound(config, store, catalog or open_films(config))
     run_id = store.create(
         config,
-        name=config.name or recipe or config.model.architecture,
-        tags={
-            TAG_RECIPE: recipe,
-            TAG_PHASE: _WAITING,
-            TAG_DATA: Path(config.data.root).name,
-            TAG_SYNTHETIC: str(config.data.root == sources.BUILT_IN).lower(),
-        },
+        name=run_name(config, recipe),
+        tags={**about_films(config), **(tags or {}), TAG_RECIPE: recipe, TAG_PHASE: _WAITING},
     )
-    _launch(run_id, store, launcher)
+    launch(run_id, store, launcher)
     return run_id
+
+
+def require_sound(config: RunConfig, store: RunStore, catalog: Catalog | None) -> None:
+    """Refuse a configuration that a check found an error in.
+
+    Raises:
+        TrainingError: says which errors.
+    """
+    errors = [found for found in check(config, store, catalog) if found.severity == "error"]
+    if errors:
+        raise TrainingError(" ".join(error.text for error in errors))
+
+
+def launch(run_id: str, store: RunStore, launcher: Launcher | None = None) -> None:
+    """Start the worker of a queued run.
+
+    Raises:
+        TrainingError: it cannot be started; the run is marked as failed.
+    """
+    try:
+        (launcher or LocalLauncher(store)).start(run_id)
+    except TrainingError as error:
+        store.set_status(run_id, Status.FAILED, str(error))
+        raise
+
+
+def run_name(config: RunConfig, recipe: str) -> str:
+    """Return what a run is called."""
+    return config.name or recipe or config.model.architecture
+
+
+def about_films(config: RunConfig) -> dict[str, str]:
+    """Return the tags that say which films a run is of, as far as its settings tell."""
+    return {
+        TAG_DATA: Path(config.data.root).name,
+        TAG_SYNTHETIC: str(config.data.root == sources.BUILT_IN).lower(),
+    }
 
 
 def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | None = None) -> None:
     """Queue a failed run again: it goes on from its last checkpoint, under the same id.
+
+    A cross-validation is resumed by `cross_validation.resume`.
 
     Raises:
         TrainingError: there is nothing to go on from (the text says why), a check found an error,
@@ -228,20 +270,26 @@ def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | N
     with FileLock(workspace.run_folder(run_id) / "resume.lock"):  # two may ask at once
         record = bury_if_dead(store.get(run_id), store)
         reason = why_not_resumed(record)
+        if record.kind is Kind.FOLDS:
+            reason = reason or f"Run {run_id} is a cross-validation; its folds are trained, not it."
         if reason:
             raise TrainingError(reason)
-        config = store.config(run_id)
-        _require_sound(config, store, open_films(config))
+        if record.kind is Kind.TRAINING:
+            config = store.config(run_id)
+            require_sound(config, store, open_films(config))
         store.queue_again(run_id)
         store.set_tags(run_id, {TAG_PHASE: _WAITING})
-    _launch(run_id, store, launcher)
+    launch(run_id, store, launcher)
 
 
 def why_not_resumed(record: RunRecord) -> str:
     """Return why a run cannot be resumed, in sentences with what to do instead; "" if it can."""
     if record.status.active:
         return f"Run {record.run_id} is {record.status}: there is nothing to resume."
-    if record.status.has_model:
+    if record.kind is Kind.FOLDS:  # what is missing can be trained at any time
+        done = f"Run {record.run_id} is finished: all its folds have their models."
+        return done if folds.complete(record) else ""
+    if record.has_model:
         return (
             f"Run {record.run_id} is {record.status} and has its model. Repeat it to train another."
         )
@@ -281,6 +329,9 @@ def repeat(
 ) -> str:
     """Start a new run with the settings of another and these changes; return its id.
 
+    A fold that is repeated as it was takes the place of the one that failed, as long as its
+    cross-validation lacks it.
+
     Args:
         run_id: the run to repeat, in whatever state.
         changes: dotted paths and values, as :meth:`RunConfig.with_values` takes them.
@@ -294,29 +345,74 @@ def repeat(
         DatasetError: as :func:`start`.
     """
     store = store or RunStore()
-    config = store.config(run_id).with_values(dict(changes or {}))
-    recipe = store.get(run_id).tags.get(TAG_RECIPE, "")
-    return start(config, recipe=recipe, store=store, launcher=launcher, catalog=catalog)
+    record = store.get(run_id)
+    if record.kind is not Kind.TRAINING:
+        what = "a cross-validation" if record.kind is Kind.FOLDS else "an ensemble"
+        raise TrainingError(f"Run {run_id} is {what}, which is no training: make another one.")
+    before = store.config(run_id)
+    config = before.with_values(dict(changes or {}))
+    return start(
+        config,
+        recipe=record.tags.get(TAG_RECIPE, ""),
+        tags=_family(record, store) if config == before else None,
+        store=store,
+        launcher=launcher,
+        catalog=catalog,
+    )
+
+
+def fold_tags(parent: str, number: int) -> dict[str, str]:
+    """Return the tags by which a run is a fold of a cross-validation."""
+    return {TAG_PARENT: parent, TAG_NESTED: parent, TAG_FOLD: str(number)}
+
+
+def _family(record: RunRecord, store: RunStore) -> dict[str, str]:
+    """Return the tags of a run's place in a cross-validation that still lacks it."""
+    if not record.parent:
+        return {}
+    try:
+        done = folds.complete(store.get(record.parent))
+    except StoreAwayError:
+        raise
+    except TrainingError:  # deleted
+        return {}
+    return {} if done else fold_tags(record.parent, record.fold)
 
 
 def stop_early(run_id: str, store: RunStore | None = None) -> None:
     """Ask a run to end its training now, keep its best weights, and finish with a bundle.
 
-    A run that was asked to cancel is cancelled nevertheless.
+    A run that was asked to cancel is cancelled nevertheless. Of a cross-validation the fold in
+    training ends early, and those that wait are not trained.
     """
-    (store or RunStore()).request(run_id, "stop")
+    _ask(run_id, "stop", store or RunStore())
 
 
 def cancel(run_id: str, store: RunStore | None = None) -> None:
-    """Ask a run to end now and keep nothing; one that waits in the queue leaves it."""
-    (store or RunStore()).request(run_id, "cancel")
+    """Ask a run to end now and keep nothing; one that waits in the queue leaves it.
+
+    Of a cross-validation the folds that are done keep their models.
+    """
+    _ask(run_id, "cancel", store or RunStore())
+
+
+def _ask(run_id: str, what: Request, store: RunStore) -> None:
+    store.request(run_id, what)
+    if store.get(run_id).kind is Kind.FOLDS:
+        for child in folds.children(run_id, store):
+            if child.status.active:
+                store.request(child.run_id, what)
 
 
 def queue(store: RunStore | None = None) -> list[RunRecord]:
     """Return the runs that wait for the device, the next one first."""
     store = store or RunStore()
     waiting = [bury_if_dead(record, store) for record in store.list(Status.QUEUED)]
-    waiting = [record for record in waiting if record.status is Status.QUEUED]
+    waiting = [
+        record
+        for record in waiting
+        if record.status is Status.QUEUED and record.kind is Kind.TRAINING
+    ]
     return sorted(waiting, key=lambda record: (record.order, record.run_id))
 
 
@@ -349,7 +445,8 @@ def move(run_id: str, where: Direction, store: RunStore | None = None) -> None:
 def delete(run_id: str, store: RunStore | None = None) -> None:
     """Take an ended run off the list, and its files, model and checkpoint off this machine.
 
-    What was published of it stays.
+    What was published of it stays. A cross-validation goes with its folds; one that is complete
+    keeps its figures when a fold goes.
 
     Raises:
         TrainingError: there is no such run, or it has not ended.
@@ -358,6 +455,9 @@ def delete(run_id: str, store: RunStore | None = None) -> None:
     record = bury_if_dead(store.get(run_id), store)
     if record.status.active:
         raise TrainingError(f"Run {run_id} is {record.status}. Cancel it before you delete it.")
+    if record.kind is Kind.FOLDS:
+        for child in folds.children(run_id, store):
+            delete(child.run_id, store)
     store.delete(run_id)
     shutil.rmtree(workspace.run_folder(run_id), ignore_errors=True)
 
@@ -365,7 +465,19 @@ def delete(run_id: str, store: RunStore | None = None) -> None:
 def runs(store: RunStore | None = None) -> list[RunRecord]:
     """Return all runs, the newest first; those whose worker died are marked as failed before."""
     store = store or RunStore()
-    return [bury_if_dead(record, store) for record in store.list()]
+    found = [
+        record if record.kind is Kind.FOLDS else bury_if_dead(record, store)
+        for record in store.list()
+    ]
+    families: dict[str, list[RunRecord]] = {}
+    for record in found:
+        families.setdefault(record.parent, []).append(record)
+    return [
+        folds.settle(record, families.get(record.run_id, []), store)
+        if record.kind is Kind.FOLDS
+        else record
+        for record in found
+    ]
 
 
 def wait(
@@ -393,7 +505,15 @@ def wait(
 
 
 def bury_if_dead(record: RunRecord, store: RunStore) -> RunRecord:
-    """Mark a run as ended if its worker is gone without saying so; return it as it is then."""
+    """Mark a run as ended if its worker is gone without saying so; return it as it is then.
+
+    A cross-validation, which has no worker, is brought up to date with its folds.
+    """
+    if record.kind is Kind.FOLDS:
+        if folds.complete(record):
+            return record
+        runs = [bury_if_dead(child, store) for child in folds.children(record.run_id, store)]
+        return folds.settle(record, runs, store)
     if not record.status.active or worker_alive(record):
         return record
     record = store.get(record.run_id)  # it may have ended well between the two looks
@@ -435,20 +555,6 @@ def worker_alive(record: RunRecord) -> bool:
         return False
     except psutil.AccessDenied:
         return True
-
-
-def _require_sound(config: RunConfig, store: RunStore, catalog: Catalog | None) -> None:
-    errors = [found for found in check(config, store, catalog) if found.severity == "error"]
-    if errors:
-        raise TrainingError(" ".join(error.text for error in errors))
-
-
-def _launch(run_id: str, store: RunStore, launcher: Launcher | None) -> None:
-    try:
-        (launcher or LocalLauncher(store)).start(run_id)
-    except TrainingError as error:
-        store.set_status(run_id, Status.FAILED, str(error))
-        raise
 
 
 def _host() -> str:

@@ -75,6 +75,14 @@ class Status(StrEnum):
         return self in (Status.FINISHED, Status.STOPPED)
 
 
+class Kind(StrEnum):
+    """What an entry of the store is."""
+
+    TRAINING = "training"  # of one network
+    FOLDS = "folds"  # a cross-validation: sums up trainings of its own, has no worker and no model
+    ENSEMBLE = "ensemble"  # joins the networks of other runs; its worker trains nothing
+
+
 # MLflow knows five states; which of ours it is, where one of its stands for two, is a tag.
 _MLFLOW_STATE = {
     Status.QUEUED: "SCHEDULED",
@@ -105,6 +113,11 @@ TAG_MEMORY_KILLS = "cxr.memory_kills"  # see `machine.MemoryKills`, when the wor
 TAG_RESUMED = "cxr.resumed"  # how often the run was resumed; absent where never
 TAG_CODE = "cxr.code"  # version of the code that trains, with its commit where it is a checkout
 TAG_SETTINGS = "cxr.settings"  # see :func:`settings_key`
+TAG_KIND = "cxr.kind"  # see `Kind`; absent from a training
+TAG_PARENT = "cxr.parent"  # of a fold's training: the id of its cross-validation
+TAG_FOLD = "cxr.fold"  # of a fold's training: which fold it holds out, from 1
+TAG_SUMMED = "cxr.summed"  # of a cross-validation: which runs its summary is made of
+TAG_NESTED = "mlflow.parentRunId"  # the same as TAG_PARENT; by it MLflow's own pages nest runs
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,26 @@ class RunRecord:
     def duration(self) -> float:
         """Seconds from creation to the end, or to now."""
         return ((self.ended or datetime.now(UTC)) - self.created).total_seconds()
+
+    @property
+    def kind(self) -> Kind:
+        """What the entry is."""
+        return Kind(self.tags.get(TAG_KIND, Kind.TRAINING))
+
+    @property
+    def has_model(self) -> bool:
+        """True where the entry has a bundle."""
+        return self.status.has_model and self.kind is not Kind.FOLDS
+
+    @property
+    def parent(self) -> str:
+        """The cross-validation that this run is a fold of; "" for a run of its own."""
+        return self.tags.get(TAG_PARENT, "")
+
+    @property
+    def fold(self) -> int:
+        """Which fold the run holds out, from 1; 0 for one that is no fold."""
+        return int(self.tags.get(TAG_FOLD) or 0)
 
     @property
     def request(self) -> Request | None:
@@ -180,6 +213,15 @@ class RunStore:
 
     def create(self, config: RunConfig, *, name: str, tags: Mapping[str, str] | None = None) -> str:
         """Record a new queued run with its configuration; return its id."""
+        tags = {**(tags or {}), TAG_SETTINGS: settings_key(config)}
+        run_id = self.enter(config.flat(), name=name, tags=tags)
+        self.write_text(run_id, "config.yaml", config.to_yaml())
+        return run_id
+
+    def enter(
+        self, params: Mapping[str, object], *, name: str, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Record a new queued entry that has no configuration of its own; return its id."""
         now = time.time()
         run = self._client.create_run(
             self._experiment,
@@ -189,12 +231,10 @@ class RunStore:
                 TAG_STATUS: Status.QUEUED,
                 TAG_QUEUED_AT: f"{now:.6f}",
                 TAG_ORDER: f"{now:.6f}",
-                TAG_SETTINGS: settings_key(config),
             },
         )
         run_id: str = run.info.run_id
-        self.log_params(run_id, config.flat())
-        self.write_text(run_id, "config.yaml", config.to_yaml())
+        self.log_params(run_id, params)
         self._client.set_terminated(run_id, _MLFLOW_STATE[Status.QUEUED])
         return run_id
 

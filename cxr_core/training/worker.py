@@ -92,7 +92,21 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
         patiently(lambda: store.set_status(run_id, status, reason))
     if status is not Status.FAILED:
         jobs.drop_checkpoint(run_id)
+    _tell_parent(run_id, store)
     return status
+
+
+def _tell_parent(run_id: str, store: RunStore) -> None:
+    """Bring the cross-validation that a run is a fold of up to date.
+
+    Whoever reads it next would do so: a fault here is no fault of the run.
+    """
+    try:
+        parent = store.get(run_id).parent
+        if parent:
+            jobs.bury_if_dead(store.get(parent), store)
+    except Exception:
+        _log.exception("The cross-validation could not be summed up; its next reader will do it.")
 
 
 def in_words(error: BaseException) -> str:

@@ -111,8 +111,6 @@ _TITLES: Choices = {
 }
 # Settings that do nothing unless another one says so; they stay in their place, grayed.
 _APPLIES: dict[str, Callable[[Values], bool]] = {
-    "data.split": lambda v: not v["data.fold"],
-    "data.test_fraction": lambda v: not v["data.fold"],
     "optimise.weight_decay": lambda v: v["optimise.optimizer"] == "adamw",
     "optimise.warmup_epochs": lambda v: v["optimise.schedule"] == "cosine",
     "optimise.restart_steps": lambda v: v["optimise.schedule"] == "cosine_restarts",

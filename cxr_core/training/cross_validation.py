@@ -1,0 +1,148 @@
+"""Cross-validation: one configuration trained once a fold, each tested on films it never saw.
+
+The folds are ordinary runs in the ordinary queue; `folds` keeps account of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from filelock import FileLock
+
+from cxr_core import workspace
+from cxr_core.config import RunConfig
+from cxr_core.data.catalog import Catalog
+from cxr_core.errors import TrainingError
+from cxr_core.training import folds, jobs
+from cxr_core.training.checks import independent_of_folder
+from cxr_core.training.tracking import TAG_KIND, TAG_RECIPE, Kind, RunRecord, RunStore
+
+_NAME = 60  # characters of a name that are kept where a fold's number is added
+
+
+def start(
+    config: RunConfig,
+    number: int | None = None,
+    *,
+    recipe: str = "",
+    store: RunStore | None = None,
+    launcher: jobs.Launcher | None = None,
+    catalog: Catalog | None = None,
+) -> str:
+    """Queue a run a fold, and return the id of the entry that sums them up.
+
+    Args:
+        config: what to train; its own ``data.fold`` does not count.
+        number: how many folds, 2-10; those of ``data.folds`` by default.
+        recipe: the recipe it came from, for people.
+        store: where runs are kept.
+        launcher: who starts the workers.
+        catalog: the data set, where the caller has it open.
+
+    Raises:
+        ConfigError: a number of folds that is not allowed.
+        TrainingError: a check found an error in one of the folds, or a worker cannot be started.
+        DatasetError: the folder is no usable data set.
+    """
+    store = store or RunStore()
+    config = independent_of_folder(of_all(config, number))
+    catalog = catalog or jobs.open_films(config)
+    for fold in range(1, config.data.folds + 1):  # before any of them is in the store
+        jobs.require_sound(of_fold(config, fold), store, catalog)
+    parent = store.enter(
+        config.flat(),
+        name=jobs.run_name(config, recipe),
+        tags={**jobs.about_films(config), TAG_RECIPE: recipe, TAG_KIND: Kind.FOLDS},
+    )
+    store.write_text(parent, "config.yaml", config.to_yaml())
+    for fold in range(1, config.data.folds + 1):
+        _start_fold(store.get(parent), config, fold, store, launcher, catalog)
+    return parent
+
+
+def resume(
+    run_id: str, *, store: RunStore | None = None, launcher: jobs.Launcher | None = None
+) -> None:
+    """Train the folds that a cross-validation lacks: resumed where they can be, else anew.
+
+    Raises:
+        TrainingError: it lacks none, it is still at work, it is no cross-validation, a check found
+            an error, or a worker cannot be started.
+        DatasetError: its films are no usable data set any more.
+    """
+    store = store or RunStore()
+    with FileLock(workspace.run_folder(run_id) / "resume.lock"):  # two may ask at once
+        record = jobs.bury_if_dead(store.get(run_id), store)
+        reason = jobs.why_not_resumed(record)
+        if record.kind is not Kind.FOLDS:
+            reason = f"Run {run_id} is no cross-validation."
+        if reason:
+            raise TrainingError(reason)
+        config = store.config(run_id)
+        catalog = jobs.open_films(config)
+        runs = folds.by_number(folds.children(run_id, store))
+        lacking = [
+            fold
+            for fold in range(1, config.data.folds + 1)
+            if fold not in runs or not runs[fold].has_model
+        ]
+        for fold in lacking:
+            jobs.require_sound(of_fold(config, fold), store, catalog)
+        store.queue_again(run_id)
+        for fold in lacking:
+            if fold in runs and not jobs.why_not_resumed(runs[fold]):
+                jobs.resume(runs[fold].run_id, store=store, launcher=launcher)
+            else:
+                _start_fold(record, config, fold, store, launcher, catalog)
+
+
+def repeat(
+    run_id: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    store: RunStore | None = None,
+    launcher: jobs.Launcher | None = None,
+) -> str:
+    """Start a new cross-validation with the settings of another and these changes; return its id.
+
+    Raises:
+        ConfigError: an unknown path or a bad value.
+        TrainingError: as :func:`start`.
+        DatasetError: as :func:`start`.
+    """
+    store = store or RunStore()
+    config = store.config(run_id).with_values(dict(changes or {}))
+    recipe = store.get(run_id).tags.get(TAG_RECIPE, "")
+    return start(config, recipe=recipe, store=store, launcher=launcher)
+
+
+def of_all(config: RunConfig, number: int | None = None) -> RunConfig:
+    """Return the configuration of a whole cross-validation: no fold is held out.
+
+    Raises:
+        ConfigError: ``number`` is not allowed.
+    """
+    return config.with_values({"data.fold": 0, "data.folds": number or config.data.folds})
+
+
+def of_fold(config: RunConfig, fold: int) -> RunConfig:
+    """Return the configuration of one fold's run."""
+    return config.with_values({"data.fold": fold})
+
+
+def _start_fold(
+    parent: RunRecord,
+    config: RunConfig,
+    fold: int,
+    store: RunStore,
+    launcher: jobs.Launcher | None,
+    catalog: Catalog | None,
+) -> None:
+    name = f"{parent.name[:_NAME]}, fold {fold} of {config.data.folds}"
+    jobs.start(
+        of_fold(config, fold).with_values({"name": name}),
+        recipe=parent.tags.get(TAG_RECIPE, ""),
+        tags=jobs.fold_tags(parent.run_id, fold),
+        store=store,
+        launcher=launcher,
+        catalog=catalog,
+    )
