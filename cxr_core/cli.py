@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -34,6 +35,8 @@ from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.errors import CxrError, DatasetError, TrainingError
 
 if TYPE_CHECKING:
+    from cxr_core.config import RunConfig
+    from cxr_core.data.catalog import Catalog
     from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.diagnosis.scoring import Scored
     from cxr_core.training.tracking import RunRecord, RunStore
@@ -99,6 +102,10 @@ class Direction(StrEnum):
     FIRST = "first"
 
 
+ConfigName = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")]
+DataFolder = Annotated[
+    str, typer.Option(help="Folder with the films, in place of the recipe's.", metavar="DIR")
+]
 PatientPattern = Annotated[
     str,
     typer.Option(
@@ -185,44 +192,42 @@ def audit(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")],
-    data: Annotated[
-        str, typer.Option(help="Folder with the films, in place of the recipe's.", metavar="DIR")
-    ] = "",
+    config: ConfigName, data: DataFolder = "", set_: Changes = None, as_json: AsJson = False
+) -> None:
+    """Train a model and follow its run; Ctrl-C cancels it."""
+    from cxr_core.training import jobs
+
+    order = _order(config, data, set_)
+    run_id = jobs.start(
+        order.settings, recipe=order.recipe, store=order.store, catalog=order.catalog
+    )
+    _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
+    _see_through(run_id, order.store, as_json=as_json)
+
+
+@app.command("cross-validate")
+def cross_validate(
+    config: ConfigName,
+    data: DataFolder = "",
+    folds: Annotated[
+        int | None,
+        typer.Option(help="How many folds; the configuration's data.folds by default."),
+    ] = None,
     set_: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model and follow its run; Ctrl-C cancels it."""
-    from cxr_core.training import jobs, recipes
-    from cxr_core.training.tracking import RunStore
+    """Train a model a fold, each tested on films of patients it never saw; Ctrl-C cancels."""
+    from cxr_core.training import cross_validation
 
-    settings = recipes.load(config)
-    if data:
-        settings = settings.with_values({"data.root": data})
-    settings = settings.with_overrides(set_ or [])
-    store = RunStore()
-    with _bar() as progress:
-        catalog = jobs.open_films(settings, _reporter(progress))
-    for problem in jobs.check(settings, store, catalog):
-        if problem.severity == "warning":
-            rest = f"{problem.message} {problem.mend}".rstrip()
-            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(rest)}")
-    recipe = config if config in recipes.names() else Path(config).stem
-    run_id = jobs.start(settings, recipe=recipe, store=store, catalog=catalog)
-    _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
-    interrupted = False
-    try:
-        record = _follow(run_id, store)
-    except KeyboardInterrupt:
-        interrupted = True
-        jobs.cancel(run_id, store)
-        _say("Cancelling the run.")
-        record = jobs.wait(run_id, store)
-    _tell_end(record, store, as_json=as_json)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if not record.status.has_model:
-        raise typer.Exit(FAILED)
+    order = _order(config, data, set_, of_all=partial(cross_validation.of_all, number=folds))
+    run_id = cross_validation.start(
+        order.settings, recipe=order.recipe, store=order.store, catalog=order.catalog
+    )
+    _say(
+        f"Cross-validation {run_id}: {order.settings.data.folds} runs in the queue. It goes on if "
+        "this terminal is closed; Ctrl-C cancels it."
+    )
+    _see_through(run_id, order.store, as_json=as_json)
 
 
 @app.command()
@@ -369,7 +374,7 @@ def follow(run: RunId, as_json: AsJson = False) -> None:
         _say(f"Run {run_id} goes on.")
         raise typer.Exit(INTERRUPTED) from None
     _tell_end(record, store, as_json=as_json)
-    if not record.status.has_model:
+    if not record.status.has_model:  # for a cross-validation: not all of its folds have theirs
         raise typer.Exit(FAILED)
 
 
@@ -410,28 +415,30 @@ def move(
 
 @runs_app.command()
 def resume(run: RunId, as_json: AsJson = False) -> None:
-    """Let a failed run go on from its last checkpoint."""
-    from cxr_core.training import jobs
-    from cxr_core.training.tracking import RunStore
+    """Let a failed run go on from its last checkpoint, a cross-validation with what it lacks."""
+    from cxr_core.training import cross_validation, jobs
+    from cxr_core.training.tracking import Kind, RunStore
 
     store = RunStore()
-    run_id = store.find(run).run_id
-    jobs.resume(run_id, store=store)
+    record = store.find(run)
+    run_id = record.run_id
+    (cross_validation if record.kind is Kind.FOLDS else jobs).resume(run_id, store=store)
     _tell_queued(run_id, store, as_json=as_json)
 
 
 @runs_app.command()
 def repeat(run: RunId, set_: Changes = None, as_json: AsJson = False) -> None:
     """Start a new run with a run's settings, changed by --set."""
-    from cxr_core.training import jobs
-    from cxr_core.training.tracking import RunStore
+    from cxr_core.training import cross_validation, jobs
+    from cxr_core.training.tracking import Kind, RunStore
 
     store = RunStore()
-    run_id = store.find(run).run_id
-    before = store.config(run_id)
+    record = store.find(run)
+    before = store.config(record.run_id)
     after = before.with_overrides(set_ or []).flat()
     changes = {path: value for path, value in after.items() if value != before.flat()[path]}
-    run_id = jobs.repeat(run_id, changes, store=store)
+    verbs = cross_validation if record.kind is Kind.FOLDS else jobs
+    run_id = verbs.repeat(record.run_id, changes, store=store)
     _tell_queued(run_id, store, as_json=as_json)
 
 
@@ -472,6 +479,70 @@ def doctor() -> None:
         raise typer.Exit(FAILED)
 
 
+# -- training -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be trained, on which films, and where it will be kept."""
+
+    settings: "RunConfig"
+    recipe: str
+    store: "RunStore"
+    catalog: "Catalog | None"
+
+
+def _order(
+    config: str,
+    data: str,
+    changes: list[str] | None,
+    of_all: "Callable[[RunConfig], RunConfig]" = lambda settings: settings,
+) -> _Order:
+    """Read a configuration, open its films, and tell what speaks against training on them.
+
+    Args:
+        config: a recipe's name or a YAML file.
+        data: the folder with the films; "" for the configuration's own.
+        changes: settings as path=value.
+        of_all: what is done to the settings at last.
+    """
+    from cxr_core.training import jobs, recipes
+    from cxr_core.training.tracking import RunStore
+
+    settings = recipes.load(config)
+    if data:
+        settings = settings.with_values({"data.root": data})
+    settings = of_all(settings.with_overrides(changes or []))
+    store = RunStore()
+    with _bar() as progress:
+        catalog = jobs.open_films(settings, _reporter(progress))
+    for problem in jobs.check(settings, store, catalog):
+        if problem.severity == "warning":
+            rest = f"{problem.message} {problem.mend}".rstrip()
+            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(rest)}")
+    recipe = config if config in recipes.names() else Path(config).stem
+    return _Order(settings, recipe, store, catalog)
+
+
+def _see_through(run_id: str, store: "RunStore", *, as_json: bool) -> None:
+    """Follow a run that was just started to its end, or cancel it on Ctrl-C; tell how it ended."""
+    from cxr_core.training import jobs
+
+    interrupted = False
+    try:
+        record = _follow(run_id, store)
+    except KeyboardInterrupt:
+        interrupted = True
+        jobs.cancel(run_id, store)
+        _say("Cancelling the run.")
+        record = jobs.wait(run_id, store)
+    _tell_end(record, store, as_json=as_json)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not record.status.has_model:
+        raise typer.Exit(FAILED)
+
+
 # -- following a run ------------------------------------------------------------------------------
 
 
@@ -500,9 +571,12 @@ def _tell_queued(run_id: str, store: "RunStore", *, as_json: bool) -> None:
 
 def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
     from cxr_core.training import jobs
-    from cxr_core.training.tracking import Status
+    from cxr_core.training.tracking import Kind, Status
 
-    bundle = str(store.path(record.run_id, "bundle")) if record.status.has_model else None
+    if record.kind is Kind.FOLDS:
+        _tell_folds(record, store, as_json=as_json)
+        return
+    bundle = str(store.path(record.run_id, "bundle")) if record.has_model else None
     _say(_ending(record, bundle))
     if not jobs.why_not_resumed(record) and jobs.has_checkpoint(record.run_id):
         _say(f"It can go on: python -m cxr_core runs resume {record.run_id[:8]}")
@@ -522,8 +596,10 @@ def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
 def _follow(run_id: str, store: "RunStore") -> "RunRecord":
     """Show a run's progress until it has ended."""
     from cxr_core.training import jobs
-    from cxr_core.training.tracking import TAG_DEVICE, TAG_PROGRESS
+    from cxr_core.training.tracking import TAG_DEVICE, TAG_PROGRESS, Kind
 
+    if store.get(run_id).kind is Kind.FOLDS:
+        return _follow_folds(run_id, store)
     told: set[str] = set()
 
     with _bar("epochs") as progress:
@@ -550,6 +626,77 @@ def _follow(run_id: str, store: "RunStore") -> "RunRecord":
             )
 
         return jobs.wait(run_id, store, show)
+
+
+def _follow_folds(run_id: str, store: "RunStore") -> "RunRecord":
+    """Show how the folds of a cross-validation get on until all have ended."""
+    from cxr_core.training import folds, jobs
+
+    told: set[str] = set()
+    with _bar("folds") as progress:
+        task = progress.add_task("", total=None)
+
+        def show(record: "RunRecord") -> None:
+            runs = folds.by_number(folds.children(run_id, store))
+            for number, run in runs.items():
+                if run.run_id not in told and not run.status.active:
+                    told.add(run.run_id)
+                    area = _number(run.metrics.get("test_auc"))
+                    ended = f"test AUROC {area}" if run.has_model else run.reason
+                    line = f"Fold {number} {run.status}: {ended}".rstrip(": ")
+                    progress.console.print(line, highlight=False, markup=False)
+            progress.update(
+                task,
+                description=record.phase,
+                total=int(record.params["data.folds"]),
+                completed=sum(run.has_model for run in runs.values()),
+            )
+
+        return jobs.wait(run_id, store, show)
+
+
+def _tell_folds(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
+    """Tell what the folds of a cross-validation say together, of which fewer than all may be."""
+    from cxr_core.training import folds
+
+    found = folds.summary(record, store)
+    if found is not None and found["pooled"] is not None:
+        films = found["pooled"]["n"]
+        table = Table(
+            "Figure",
+            "Mean of the folds",
+            "Deviation",
+            "All films pooled",
+            "95 % interval",
+            title=f"{escape(record.name)}: {len(found['done'])} of {found['folds']} folds, "
+            f"{films} films, each predicted by a model that never saw its patient",
+        )
+        for name in HEADLINES:
+            figure, pooled = found["metrics"][name], found["pooled"]
+            low, high = pooled["ci95"].get(name) or (None, None)
+            table.add_row(
+                name,
+                _number(figure["mean"]),
+                _number(figure["sd"]),
+                _number(pooled[name]),
+                f"{_number(low)} to {_number(high)}",
+            )
+        _say(table)
+    why = f": {record.reason}" if record.reason else "."
+    _say(f"The cross-validation {record.status}{escape(why)}")
+    if as_json:
+        _print_json(
+            {
+                "run_id": record.run_id,
+                "status": str(record.status),
+                "runs": {
+                    str(number): run.run_id
+                    for number, run in folds.by_number(folds.children(record.run_id, store)).items()
+                },
+                **(found or {}),
+                **({"reason": record.reason} if record.reason else {}),
+            }
+        )
 
 
 _EPOCH_METRICS = ("train_loss", "val_loss", "val_accuracy", "val_auroc")
@@ -586,6 +733,8 @@ def _run_values(record: "RunRecord") -> dict[str, Any]:
     return {
         "run_id": record.run_id,
         "name": record.name,
+        "kind": str(record.kind),
+        "parent": record.parent,
         "status": str(record.status),
         "phase": record.phase,
         "reason": record.reason,

@@ -59,7 +59,7 @@ def test_help_needs_no_tensorflow() -> None:
 
 
 def test_every_verb_of_the_design_is_there() -> None:
-    for verb in ("train", "evaluate", "predict", "runs", "doctor"):
+    for verb in ("train", "cross-validate", "evaluate", "predict", "runs", "doctor"):
         result = run(verb, "--help")
         assert result.exit_code == 0, verb
     assert run("data", "phantom", "--help").exit_code == 0
@@ -371,3 +371,42 @@ def test_training_tells_warnings_first(
     assert "Films are mirrored. augment.flip puts the heart on the wrong side" in said
     assert "Few films to validate with" in said
     assert said.index("Films are mirrored") < said.index("It goes on if this terminal is closed")
+
+
+# -- cross-validation -----------------------------------------------------------------------------
+
+
+def test_a_cross_validation_is_followed_and_says_which_fold_is_missing(
+    phantoms: Path, store: RunStore, no_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(seconds: float) -> None:
+        for record in store.list():
+            if record.parent:
+                store.set_status(record.run_id, Status.FAILED, "The disk [sda] is full.")
+
+    monkeypatch.setattr(jobs.time, "sleep", fail)
+    result = run("cross-validate", "plain_cnn", "--data", phantoms, "--folds", 2, "--json")
+    assert result.exit_code == 1, result.output
+    answer = json.loads(result.stdout)
+    assert (answer["status"], answer["folds"], answer["done"]) == ("failed", 2, [])
+    assert [entry["reason"] for entry in answer["missing"]] == ["The disk [sda] is full."] * 2
+    assert list(answer["runs"]) == ["1", "2"]
+    said = " ".join(result.stderr.split())
+    assert "2 runs in the queue" in said
+    assert "Fold 1 failed: The disk [sda] is full." in said
+    assert "Of 2 folds 1 and 2 are missing" in said
+
+    parent = answer["run_id"]
+    resumed = run("runs", "resume", parent, "--json")
+    assert json.loads(resumed.stdout) == {"run_id": parent, "status": "queued"}
+    listed = json.loads(run("runs", "--json").stdout)
+    assert [(record["kind"], record["parent"]) for record in listed][-1] == ("folds", "")
+    assert run("runs", "cancel", parent[:8]).exit_code == 0
+    assert {record.request for record in store.list() if record.parent} == {"cancel"}
+
+
+def test_a_number_of_folds_that_is_not_allowed_is_a_sentence(
+    phantoms: Path, store: RunStore
+) -> None:
+    said = refused("cross-validate", "plain_cnn", "--data", phantoms, "--folds", 1)
+    assert "data.folds cannot be 1. Allowed: 2 to 10." in said

@@ -121,7 +121,8 @@ def of_all(config: RunConfig, number: int | None = None) -> RunConfig:
     Raises:
         ConfigError: ``number`` is not allowed.
     """
-    return config.with_values({"data.fold": 0, "data.folds": number or config.data.folds})
+    values = {"data.fold": 0} if number is None else {"data.fold": 0, "data.folds": number}
+    return config.with_values(values)
 
 
 def of_fold(config: RunConfig, fold: int) -> RunConfig:
