@@ -38,6 +38,7 @@ USES_TENSORFLOW = {
     "cxr_core.training.losses",
     "cxr_core.diagnosis.predictor",
     "cxr_core.diagnosis.explain",
+    "cxr_core.diagnosis.sanity",
 }
 
 

@@ -74,6 +74,7 @@ class BundleInfo(_Part):
     gate: dict[str, Any] | None = None  # statistics of the films the model knows
     data: DataInfo
     metrics: dict[Literal["test", "val"], dict[str, Any]] = {}  # evaluation summaries
+    probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
     config: dict[str, Any] = {}  # the full RunConfig
     versions: dict[str, str] = {}  # python, tensorflow, keras, numpy, cxr_core
     model_sha256: str = ""  # of model.keras; filled by `write`

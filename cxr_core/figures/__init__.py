@@ -6,6 +6,7 @@ Pure functions; `look` holds what all figures share.
 from cxr_core.figures.films import balance, distribution, film, gray_levels, shortcuts
 from cxr_core.figures.lines import NOTHING, Line, Lines, best_epoch, by_metric
 from cxr_core.figures.look import CLASS_COLOURS, class_colour
+from cxr_core.figures.probes import cascade, sensitivity_curve
 from cxr_core.figures.results import (
     confusion,
     probability_bars,
@@ -37,6 +38,7 @@ __all__ = [
     "balance",
     "best_epoch",
     "by_metric",
+    "cascade",
     "class_colour",
     "confusion",
     "curves",
@@ -52,6 +54,7 @@ __all__ = [
     "roc",
     "score_bins",
     "score_histogram",
+    "sensitivity_curve",
     "shortcuts",
     "sparkline",
 ]

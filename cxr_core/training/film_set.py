@@ -43,6 +43,7 @@ class FilmSet:
     val: Part
     test: Part
     provenance: bundle.DataInfo
+    catalog: Catalog  # all that is known of every film, without those left out
 
     @property
     def outputs(self) -> int:
@@ -117,6 +118,7 @@ def read_films(config: RunConfig, run: RunWriter, sizes: Iterable[int]) -> FilmS
         val=part("val"),
         test=part("test"),
         provenance=_provenance(catalog, split.table, classes),
+        catalog=catalog,
     )
     run.tags(
         {

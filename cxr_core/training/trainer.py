@@ -20,7 +20,7 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating
-from cxr_core.training import device, network, stages
+from cxr_core.training import device, network, probing, stages
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -86,6 +86,11 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
 
     tested = results(films.test, test_logits)
 
+    run.phase("probing")
+    probes = probing.probe(
+        model, infer, films, config, run, temperature=temperature, threshold=threshold.value
+    )
+
     run.phase("writing the bundle")
     info = bundle.BundleInfo(
         name=run.name,
@@ -98,6 +103,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         threshold=bundle.ThresholdInfo(value=threshold.value, method=threshold.method),
         data=films.provenance,
         metrics={"val": results(films.val, val_logits), "test": tested},
+        probes=probes,
         config=config.model_dump(),
         versions=device.versions(),
     )
@@ -124,6 +130,9 @@ def keep(
         predictions(films, logits).to_parquet(scratch / "predictions.parquet", index=False)
         results = json.dumps(info.metrics, indent=2, allow_nan=False)
         (scratch / "evaluation.json").write_text(results, encoding="utf-8")
+        if info.probes is not None:
+            probes = json.dumps(info.probes, indent=2, allow_nan=False)
+            (scratch / "probes.json").write_text(probes, encoding="utf-8")
         for artefact in sorted(scratch.iterdir()):
             run.file(artefact)
     return info

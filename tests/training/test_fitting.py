@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from cxr_core.config import RunConfig
+from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis.bundle import DataInfo
 from cxr_core.errors import TrainingError
 from cxr_core.training import callbacks, checkpoint, fitting, network, pictures, stages
@@ -98,7 +99,8 @@ def film_set(sizes: tuple[int, ...] = (32,), count: int = 60) -> FilmSet:
     parts = [part("train", rows[:36]), part("val", rows[36:48]), part("test", rows[48:])]
     data = DataInfo(name="discs", synthetic=True, counts={})
     split = pd.concat([p.table for p in parts])
-    return FilmSet(CLASSES, decoded, split, *parts, provenance=data)
+    catalog = Catalog(Path(), "discs", "", "", True, split)
+    return FilmSet(CLASSES, decoded, split, *parts, provenance=data, catalog=catalog)
 
 
 def config(**changes: object) -> RunConfig:

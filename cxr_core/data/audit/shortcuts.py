@@ -10,7 +10,7 @@ from cxr_core.data.audit.subject import Subject
 _LEVELS: tuple[tuple[float, Severity], ...] = ((0.8, "high"), (0.7, "medium"), (0.6, "low"))
 _EXPOSURE_LATER = 0.1
 
-_WORDS = {
+WORDS = {  # each feature of the probe, inside a sentence
     "width": "image width",
     "height": "image height",
     "aspect_ratio": "the aspect ratio of the image",
@@ -52,7 +52,7 @@ def shortcuts(subject: Subject) -> Iterator[Finding]:
         severity = severity_of(found.feature, found.auroc)
         if severity is None or not found.certain:
             continue
-        words = _WORDS[found.feature]
+        words = WORDS[found.feature]
         task = f"separates {found.label} from the rest" if several else "separates the classes"
         learns = _LEARNS.get(found.feature, "a network may learn the scanner, not the lung")
         yield Finding(
