@@ -1,13 +1,14 @@
 """A table of films to batches: decoded once to a cache on disk, then shuffled, changed, prefetched.
 
-Films stay uint8 and memory-mapped until the batch they are in is made, so a set larger than memory
-trains as well as a small one.
+Films stay uint8 and on disk until the batch they are in is made, so a set larger than memory trains
+as well as a small one.
 """
 
 import errno
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,11 +35,47 @@ _MAKERS = 8  # most batches made at once: they feed any GPU, and each takes memo
 _AHEAD = 2  # batches made that wait to be trained on
 
 
+class StoredSquares:
+    """The films of an ``.npy`` file, read when asked for; safe to share between threads.
+
+    A memory-mapped array would do the same in a line, but every film once looked at would count as
+    memory of the process, and could get it killed where memory is limited. The file stays open, so
+    that it may be deleted while it is used.
+
+    Args:
+        path: array of uint8 ``(n, size, size)`` in C order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        np.lib.format.read_magic(self._file)
+        self.shape, _, _ = np.lib.format.read_array_header_1_0(self._file)
+        self._begin = self._file.tell()
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return the films in these rows, uint8 ``(b, size, size)``.
+
+        Raises:
+            DatasetError: the file ends before them.
+        """
+        films = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        with self._lock:
+            for film, row in zip(films, rows, strict=True):
+                self._file.seek(self._begin + int(row) * film.size)
+                if self._file.readinto(film.data) != film.size:
+                    raise DatasetError(
+                        f"The file of decoded films {self._file.name} is damaged. Delete it and "
+                        "start again: it is made anew."
+                    )
+        return films
+
+
 @dataclass(frozen=True, eq=False)
 class Films:
-    """Decoded films of a set: ``pixels`` uint8 ``(n, size, size)``, memory-mapped."""
+    """Decoded films of a set."""
 
-    pixels: np.ndarray
+    pixels: images.Squares
     row_of: dict[str, int]  # md5 of a film's file -> its row in ``pixels``
 
     def rows(self, md5s: Iterable[str]) -> np.ndarray:
@@ -73,7 +110,7 @@ def decode(
             paths = [root / path_of[md5] for md5 in md5s]
             _write(cache, paths, md5s, image, progress)
         cache.touch()  # its age is that of its last use
-        films = Films(np.load(cache, mmap_mode="r"), row_of)
+        films = Films(StoredSquares(cache), row_of)
     _prune(cache)
     return films
 
@@ -88,7 +125,7 @@ class TrainingBatches:
     would upset batch normalisation.
     """
 
-    pixels: np.ndarray  # uint8 (m, size, size)
+    pixels: images.Squares  # uint8 (m, size, size)
     rows: np.ndarray  # int (n,): which rows of ``pixels`` are trained on
     targets: np.ndarray  # float32 (n, outputs)
     weights: np.ndarray  # float32 (n,): each film's weight in the loss, above 0
@@ -173,7 +210,7 @@ class TrainingBatches:
         return rng.permutation(np.concatenate(shown))
 
 
-def in_order(pixels: np.ndarray, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def in_order(pixels: images.Squares, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Yield unchanged films, float32 ``(b, size, size, 1)`` in 0-255, in the order of ``rows``."""
     for start in range(0, len(rows), batch_size):
         yield pixels[rows[start : start + batch_size]].astype(np.float32)[..., None]

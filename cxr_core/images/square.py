@@ -4,11 +4,23 @@ Both directions go through one pair of boxes, so that they cannot disagree.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 _GRID = 8  # tiles a side for CLAHE
+
+
+class Squares(Protocol):
+    """Films of one size, uint8 ``(n, size, size)``: an array in memory, or a file of them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of films, height and width in px."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return the films in these rows, uint8 ``(b, size, size)``."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cxr_core import images
 from cxr_core.data.batches import TrainingBatches
 from cxr_core.errors import TrainingError
 from cxr_core.training.checkpoint import Best
@@ -113,7 +114,7 @@ class SettledNormalisation(keras.callbacks.Callback):
 
     _BATCH, _FILMS = 32, 640
 
-    def __init__(self, pixels: np.ndarray, rows: np.ndarray, seed: int) -> None:
+    def __init__(self, pixels: images.Squares, rows: np.ndarray, seed: int) -> None:
         super().__init__()
         chosen = np.random.default_rng(seed).permutation(rows)[: self._FILMS]
         self._batches = np.array_split(chosen, max(1, len(chosen) // self._BATCH))

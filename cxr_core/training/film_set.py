@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cxr_core import images
 from cxr_core.config import RunConfig
 from cxr_core.data import batches, exclusions, sources, splits
 from cxr_core.data.catalog import Catalog
@@ -37,7 +38,7 @@ class FilmSet:
     """Everything a training needs to know of its data."""
 
     classes: tuple[str, ...]  # the reference class first
-    decoded: Mapping[int, np.ndarray]  # side in px -> uint8 (m, side, side), memory-mapped
+    decoded: Mapping[int, images.Squares]  # side in px -> uint8 (m, side, side)
     split: pd.DataFrame  # all three sides in one table
     train: Part
     val: Part

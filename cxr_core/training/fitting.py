@@ -1,6 +1,5 @@
 """From films to the best weights: stage by stage, kept after every epoch, resumable."""
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 
 from cxr_core.config import RunConfig
 from cxr_core.evaluation import metrics
-from cxr_core.training import losses, network, schedules, stages
+from cxr_core.training import losses, machine, network, schedules, stages
 from cxr_core.training.callbacks import (
     AveragedWeights,
     BatchPoints,
@@ -48,6 +47,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
         TrainingError: training diverged, or the checkpoint is damaged.
         RunCancelled: somebody asked for it.
     """
+    machine.give_back_memory()  # of scanning and decoding
     state, saver = Checkpoint.load(folder), Saver(folder)
     policy = state.precision if state else _number_format(films, config, run, device)
     requests = Requests(run)
@@ -120,7 +120,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
             verbose=0,
         )
         del model, validate
-        gc.collect()
+        machine.give_back_memory()
     return Fitted(keeper.best.weights, keeper.best.epoch, requests.stopped)
 
 
@@ -245,7 +245,7 @@ def _try(
         return model
 
     chosen, rates = fastest_format(formats, build, films.training(config, stage.size).batch(0))
-    gc.collect()
+    machine.give_back_memory()
     keras.utils.set_random_seed(config.seed)  # as if there had been no trial
     tried = ", ".join(f"{rate:.0f} in {name}" for name, rate in rates.items())
     run.note(f"Trained in {chosen}: a trial gave films a second of {tried}.")

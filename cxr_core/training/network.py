@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cxr_core import images
 from cxr_core.config import ModelConfig, RunConfig
 from cxr_core.data import batches
 from cxr_core.diagnosis import bundle
@@ -68,6 +69,11 @@ def take_weights(model: keras.Model, spec: str, classes: tuple[str, ...]) -> str
     """
     folder = bundle_index.resolve(spec)
     info = bundle.read(folder)
+    if info.members:
+        raise TrainingError(
+            f"The bundle '{info.name}' is an ensemble of {len(info.members)} networks, and a run "
+            "trains one. Start from one of its members' bundles, or from other weights."
+        )
     source = keras.saving.load_model(
         bundle.verified_model(folder, info), compile=False, safe_mode=True
     )
@@ -123,7 +129,7 @@ def for_inference(weights: Sequence[np.ndarray], config: RunConfig, classes: int
     return model
 
 
-Inference = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Inference = Callable[[images.Squares, np.ndarray], np.ndarray]
 
 
 def inference(model: keras.Model, between: Callable[[], None]) -> Inference:
@@ -134,7 +140,7 @@ def inference(model: keras.Model, between: Callable[[], None]) -> Inference:
     """
     forward = tf.function(functools.partial(model, training=False), reduce_retracing=True)
 
-    def infer(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def infer(pixels: images.Squares, rows: np.ndarray) -> np.ndarray:
         outputs = []
         for films in batches.in_order(pixels, rows, _INFERENCE_BATCH):
             between()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cxr_core import images
 from cxr_core.zoo import registry
 
 ARCHITECTURE, WEIGHTS, SIZE = "efficientnet_lite0", "imagenet", 224
@@ -11,7 +12,7 @@ _BATCH = 32
 
 
 def extract(
-    squares: np.ndarray, *, progress: Callable[[int, int], None] | None = None
+    squares: images.Squares, *, progress: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
     """Return the pooled features of a network that was trained on photographs and left as it was.
 
@@ -19,7 +20,7 @@ def extract(
     the films and labels at hand alone.
 
     Args:
-        squares: uint8 (n, SIZE, SIZE); may be memory-mapped.
+        squares: uint8 (n, SIZE, SIZE).
         progress: called with (films done, films in all).
 
     Returns:
@@ -36,10 +37,10 @@ def extract(
 
     signature = [tf.TensorSpec((None, SIZE, SIZE, 1), tf.float32)]
     forward = tf.function(lambda films: body(films, training=False), input_signature=signature)
-    found = []
-    for start in range(0, len(squares), _BATCH):
-        films = np.asarray(squares[start : start + _BATCH], np.float32)[..., None]
-        found.append(forward(films).numpy())
+    found, count = [], squares.shape[0]
+    for start in range(0, count, _BATCH):
+        rows = np.arange(start, min(start + _BATCH, count))
+        found.append(forward(squares[rows].astype(np.float32)[..., None]).numpy())
         if progress:
-            progress(min(start + _BATCH, len(squares)), len(squares))
+            progress(int(rows[-1]) + 1, count)
     return np.concatenate(found) if found else np.empty((0, body.output_shape[-1]), np.float32)
