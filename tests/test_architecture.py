@@ -39,6 +39,7 @@ USES_TENSORFLOW = {
     "cxr_core.diagnosis.predictor",
     "cxr_core.diagnosis.explain",
     "cxr_core.diagnosis.sanity",
+    "cxr_core.diagnosis.ensemble",
 }
 
 

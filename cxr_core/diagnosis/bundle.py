@@ -58,6 +58,16 @@ class DataInfo(_Part):
     patients: int | None = None  # None where patients are not known
 
 
+class Member(_Part):
+    """One network among those that an ensemble joins."""
+
+    name: str
+    run_id: str
+    architecture: str
+    cam_layer: str  # in the ensemble's own graph
+    temperature: float = Field(gt=0)  # its logits were divided by it before the mean was taken
+
+
 class BundleInfo(_Part):
     """The contents of ``bundle.json``."""
 
@@ -68,7 +78,8 @@ class BundleInfo(_Part):
     classes: tuple[str, ...] = Field(min_length=2)  # the reference class first
     image: ImageConfig
     architecture: str
-    cam_layer: str  # the layer that heat maps are computed at
+    cam_layer: str  # the layer that heat maps are computed at; of an ensemble the first member's
+    members: tuple[Member, ...] = ()  # of an ensemble; empty for a single network
     temperature: float = Field(default=1.0, gt=0)  # logits are divided by it before the softmax
     threshold: ThresholdInfo
     gate: dict[str, Any] | None = None  # statistics of the films the model knows
@@ -84,6 +95,11 @@ class BundleInfo(_Part):
     def outputs(self) -> int:
         """Number of logits: one for two classes, else one a class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def cam_layers(self) -> tuple[str, ...]:
+        """The layers whose heat maps add up to the model's: one, or one a member."""
+        return tuple(member.cam_layer for member in self.members) or (self.cam_layer,)
 
 
 def write(

@@ -9,7 +9,7 @@ import numpy as np
 from cxr_core import images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import keras
 
@@ -130,6 +130,22 @@ def selector(target: int, classes: int) -> np.ndarray:
 def spread(cells: np.ndarray, size: int) -> np.ndarray:
     """Return a coarse map over the whole square: float32 (size, size), linear between cells."""
     return cv2.resize(cells, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def together(maps: "Sequence[np.ndarray]", size: int) -> np.ndarray:
+    """Return the sum of coarse maps over the whole square: float32 (size, size).
+
+    A map's values are logits a cell. Where grids differ, so does the area of a cell: values are
+    brought to the cells of the finest grid, so that each map still adds up to what its layer
+    contributes.
+
+    Args:
+        maps: raw, as :func:`grad_cam` gives them, each on the grid of its own layer.
+        size: side of the square, px.
+    """
+    finest = max(cells.size for cells in maps)
+    spreads = [spread(cells * np.float32(cells.size / finest), size) for cells in maps]
+    return np.stack(spreads).sum(axis=0)
 
 
 def overlay(

@@ -54,7 +54,7 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         self.info = bundle.read(folder)
         self._lock = threading.Lock()
-        self._model = _load(folder, self.info)
+        self._model = load(folder, self.info)
         size = self.info.image.size
         # One graph for every batch size, so that no call is slowed by tracing again.
         self._forward = tf.function(
@@ -184,18 +184,26 @@ class Predictor:
                 f"{', '.join(info.classes)}."
             )
         with self._lock:
-            cells, evidence = explain.grad_cam(
-                self._model,
-                square,
-                layer=info.cam_layer,
-                target=info.classes.index(target),
-                classes=info.classes,
-            )
-        values = explain.spread(cells, info.image.size)
-        return HeatMap(values, target, info.image.fit, evidence)
+            found = [
+                explain.grad_cam(
+                    self._model,
+                    square,
+                    layer=layer,
+                    target=info.classes.index(target),
+                    classes=info.classes,
+                )
+                for layer in info.cam_layers
+            ]
+        values = explain.together([cells for cells, _ in found], info.image.size)
+        return HeatMap(values, target, info.image.fit, sum(evidence for _, evidence in found))
 
 
-def _load(folder: Path, info: BundleInfo) -> keras.Model:
+def load(folder: Path, info: BundleInfo) -> keras.Model:
+    """Return a bundle's network, after making sure that it is the one described.
+
+    Raises:
+        BundleError: as for `Predictor`.
+    """
     path = bundle.verified_model(folder, info)
     try:
         # safe_mode refuses a file that would run code of its own.
@@ -213,9 +221,10 @@ def _load(folder: Path, info: BundleInfo) -> keras.Model:
             f"{bundle.INFO_FILE} describes {expected[0]} to {expected[1]}. Fetch the bundle again "
             "or train anew."
         )
-    if info.cam_layer not in {layer.name for layer in model.layers}:
+    missing = set(info.cam_layers) - {layer.name for layer in model.layers}
+    if missing:
         raise BundleError(
-            f"The model file {path} has no layer '{info.cam_layer}' to draw heat maps from, which "
+            f"The model file {path} has no layer '{min(missing)}' to draw heat maps from, which "
             f"{bundle.INFO_FILE} names. Fetch the bundle again or train anew."
         )
     return model

@@ -139,7 +139,14 @@ def _network(config: RunConfig, store: RunStore | None) -> Iterator[Problem]:
     except CxrError as error:
         yield Problem("error", "The bundle to start from is missing", str(error))
         return
-    if info.architecture != model.architecture:
+    if info.members:
+        yield Problem(
+            "error",
+            "A training cannot go on from an ensemble",
+            f"The bundle '{info.name}' joins {len(info.members)} networks, and a run trains one.",
+            "Start from one of its members' bundles, or from other weights.",
+        )
+    elif info.architecture != model.architecture:
         yield Problem(
             "error",
             "The bundle is of another network",

@@ -1,7 +1,8 @@
 """The process that trains one run: ``python -m cxr_core.training.worker RUN_ID``.
 
-Waits for its turn, trains, and leaves in the run store how it ended: with a bundle, or with the
-reason in words. A run that failed keeps its checkpoint, from which it can be resumed.
+Waits for its turn, trains (or joins the members of an ensemble, which needs no turn), and leaves in
+the run store how it ended: with a bundle, or with the reason in words. A run that failed keeps its
+checkpoint, from which it can be resumed.
 """
 
 import errno
@@ -14,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from cxr_core import workspace
 from cxr_core.errors import CxrError, TrainingError
-from cxr_core.training import jobs
+from cxr_core.training import ensembles, jobs
 from cxr_core.training.machine import MemoryKills, code_version
 from cxr_core.training.tracking import (
     TAG_CODE,
@@ -30,6 +31,7 @@ from cxr_core.training.tracking import (
     TAG_PHASE,
     TAG_SEEN_AT,
     TAG_WORKER,
+    Kind,
     Request,
     RunStore,
     Status,
@@ -73,7 +75,8 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
         }
         patiently(lambda: store.set_tags(run_id, about))
         patiently(lambda: store.write_text(run_id, "environment.txt", environment()))
-        with _turn(run_id, store):
+        trains = patiently(lambda: store.get(run_id)).kind is Kind.TRAINING
+        with _turn(run_id, store) if trains else nullcontext():
             patiently(lambda: store.set_status(run_id, Status.RUNNING))
             with store.watch_system(run_id):
                 status = _train(run_id, store)
@@ -150,6 +153,10 @@ def environment() -> str:
 def _train(run_id: str, store: RunStore) -> Status:
     patiently(lambda: store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"}))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported
+    if patiently(lambda: store.get(run_id)).kind is Kind.ENSEMBLE:
+        with RunWriter(store, run_id) as run:
+            ensembles.build(store, run)
+        return Status.FINISHED
     from cxr_core.training.trainer import train
 
     with RunWriter(store, run_id) as run:

@@ -1,0 +1,112 @@
+"""An ensemble's network: the mean of its members in one flat graph, and its heat maps."""
+
+import keras
+import numpy as np
+import pytest
+import tiny
+
+from cxr_core import images, zoo  # noqa: F401  registers the networks
+from cxr_core.diagnosis import bundle, ensemble, explain
+from cxr_core.diagnosis.predictor import Predictor
+from cxr_core.errors import BundleError
+from cxr_core.zoo import registry
+
+TEMPERATURES = (1.5, 0.7)
+SIZE = tiny.SIZE
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[keras.Model]:
+    """Two networks that are not built alike, for three classes."""
+    films = np.random.default_rng(0).uniform(0, 255, (8, SIZE, SIZE, 1))
+    built = []
+    for options in (registry.Options(), registry.Options("gap", coordinates=True)):
+        model = registry.build("plain_cnn", size=SIZE, outputs=3, seed=len(built), options=options)
+        model(films, training=True)  # normalisation has seen something
+        built.append(model)
+    return built
+
+
+@pytest.fixture(scope="module")
+def joined(networks) -> keras.Model:
+    """The ensemble of both."""
+    return ensemble.join(networks, TEMPERATURES)
+
+
+@pytest.fixture(scope="module")
+def film() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (SIZE, SIZE), np.uint8)
+
+
+def test_logits_are_the_mean_of_the_members_each_by_its_temperature(networks, joined, tmp_path):
+    films = np.random.default_rng(2).uniform(0, 255, (5, SIZE, SIZE, 1))
+    one, other = (np.asarray(model(films)) for model in networks)
+    wanted = (one / 1.5 + other / 0.7) / 2
+    np.testing.assert_allclose(joined(films), wanted, atol=1e-5)
+    joined.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    np.testing.assert_allclose(loaded(films), wanted, atol=1e-5)
+
+
+def test_the_graph_is_flat_and_its_layers_say_whose_they_are(networks, joined):
+    assert not any(isinstance(layer, keras.Model) for layer in joined.layers)
+    names = {layer.name for layer in joined.layers}
+    for number, model in enumerate(networks, start=1):
+        assert {f"member{number}_{layer.name}" for layer in model.layers[1:]} <= names
+
+
+def test_a_graph_that_is_not_the_mean_of_its_members_is_refused(networks, monkeypatch):
+    monkeypatch.setattr(ensemble.keras.Layer, "set_weights", lambda *_: None)
+    with pytest.raises(ValueError, match="off the mean of its members"):
+        ensemble.join(networks, TEMPERATURES)
+
+
+def test_the_heat_map_is_the_sum_of_the_members_and_adds_up(networks, joined, film, tmp_path):
+    infos = [tiny.info(tiny.THREE, temperature=temperature) for temperature in TEMPERATURES]
+    members = ensemble.members(infos)
+    info = tiny.info(
+        tiny.THREE,
+        architecture="ensemble",
+        cam_layer=members[0].cam_layer,
+        members=members,
+    )
+    assert info.cam_layers == tuple(member.cam_layer for member in members)
+    bundle.write(tmp_path / "both", info, lambda path: joined.save(path), tiny.SPLITS)
+    found = Predictor(tmp_path / "both").heatmap(
+        images.Radiograph(film, "f.png", "PNG", "gray 8 bit"), "PNEUMONIA"
+    )
+
+    cells, evidence = zip(
+        *[
+            explain.grad_cam(model, film, layer=of.cam_layer, target=1, classes=tiny.THREE)
+            for model, of in zip(networks, infos, strict=True)
+        ],
+        strict=True,
+    )
+    shares = [1 / (2 * temperature) for temperature in TEMPERATURES]
+    assert found.evidence == pytest.approx(
+        sum(share * each for share, each in zip(shares, evidence, strict=True)), rel=1e-3
+    )
+    finest = max(each.size for each in cells)
+    wanted = sum(
+        explain.spread(share * each * each.size / finest, SIZE)
+        for share, each in zip(shares, cells, strict=True)
+    )
+    assert found.values.max() > 0
+    np.testing.assert_allclose(found.values, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_maps_of_different_grids_weigh_by_what_they_add_up_to():
+    coarse, fine = np.full((2, 2), 4.0, np.float32), np.full((4, 4), 1.0, np.float32)
+    both = explain.together([coarse, fine], 8)
+    np.testing.assert_allclose(both, 2.0)  # 16 logits each, over the 16 cells of the finer grid
+
+
+def test_a_member_without_its_layer_is_refused(joined, tmp_path):
+    members = ensemble.members(
+        [tiny.info(tiny.THREE), tiny.info(tiny.THREE, cam_layer="block9_relu")]
+    )
+    info = tiny.info(tiny.THREE, cam_layer=members[0].cam_layer, members=members)
+    bundle.write(tmp_path / "both", info, lambda path: joined.save(path), tiny.SPLITS)
+    with pytest.raises(BundleError, match="no layer 'member2_block9_relu'"):
+        Predictor(tmp_path / "both")
