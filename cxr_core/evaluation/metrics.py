@@ -20,17 +20,17 @@ __all__ = ["abnormal", "auroc", "decide", "expand_logits", "probabilities", "sum
 
 
 @dataclass(frozen=True, eq=False)
-class _Films:
+class Films:
     """The films under test, prepared once for all resamples."""
 
     labels: np.ndarray  # int (n,)
     probabilities: np.ndarray  # float64 (n, k)
     decisions: np.ndarray  # int (n,)
-    terms: np.ndarray  # float64 (terms, n): what each film adds to sums, see `_prepare`
+    terms: np.ndarray  # float64 (terms, n): what each film adds to sums, see `_lay_out`
 
 
 @dataclass(frozen=True, eq=False)
-class _Scores:
+class Scores:
     """Metrics of many weighted tests at once."""
 
     headline: Mapping[str, np.ndarray]  # (tests,)
@@ -38,12 +38,24 @@ class _Scores:
     support: np.ndarray  # (tests, classes): weight of the films of each true class
     confusion: np.ndarray  # (tests, classes, classes): rows truth, columns decision
 
+    @property
+    def means(self) -> dict[str, dict[str, np.ndarray]]:
+        """Means of each class metric, (tests,), over the classes where it is defined.
+
+        ``macro`` lets every class count alike, ``weighted`` by its films.
+        """
+        weights = {"macro": np.ones_like(self.support), "weighted": self.support}
+        return {
+            mean: {name: _mean_defined(values, weight) for name, values in self.by_class.items()}
+            for mean, weight in weights.items()
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
     """How many independent patients stand behind a metric that is a share."""
 
-    films: _Films
+    films: Films
     groups: np.ndarray
 
     def headline(self, name: str) -> int:
@@ -69,8 +81,15 @@ class _Evidence:
             "sensitivity": self._count(truth),
             "specificity": self._count(~truth),
             "precision": self._count(called),
+            "npv": self._count(~called),
             "f1": self._count(truth | called),
         }.get(name, min(self._count(truth), self._count(~truth)))
+
+    def mean(self, name: str) -> int:
+        """Count the patients behind a mean over classes: those of the class with fewest."""
+        classes = range(self.films.probabilities.shape[1])
+        counts = [self.by_class(name, column) for column in classes]
+        return min((count for count in counts if count), default=0)
 
     def _count(self, chosen: np.ndarray) -> int:
         return len(np.unique(self.groups[chosen]))
@@ -132,61 +151,102 @@ def summarise(
     Returns:
         Metric to value; ``confusion`` (k x k counts, rows truth, columns decision); ``per_class``
         keyed by class, with ``n`` and ``ci95`` in each; ``macro`` and ``weighted`` means of the
-        class metrics over the classes where they are defined; ``ci95`` keyed by metric. What is
-        undefined is None.
+        class metrics over the classes where they are defined, with ``ci95`` in each; ``ci95``
+        keyed by metric. What is undefined is None.
 
     Raises:
         ValueError: If there are no films, shapes disagree, a label is no class, or the rows are
             no probabilities.
     """
-    films = _check(labels, probabilities, classes, threshold)
+    films = prepare(labels, probabilities, classes, threshold)
     groups = intervals.patient_groups(len(films.labels), patients)
-    estimate = _score(films, np.ones((1, len(films.labels))))
+    estimate = score(films, np.ones((1, len(films.labels))))
     levels = np.unique(threshold)
-    drawn = [
-        _score(films, weights)
-        for weights in (intervals.resample_weights(groups, resamples, seed) if resamples else ())
-    ]
     summary: dict[str, Any] = {
         "n": len(films.labels),
         "patients": None if patients is None else int(groups.max()) + 1,
         "threshold": float(levels[0]) if len(levels) == 1 else None,
     }
-    summary |= {name: _number(values[0]) for name, values in estimate.headline.items()}
+    summary |= {name: number(values[0]) for name, values in estimate.headline.items()}
     summary["confusion"] = estimate.confusion[0].round().astype(int).tolist()
     summary["per_class"] = {
         label: {"n": int(estimate.support[0, column].round())}
-        | {name: _number(values[0, column]) for name, values in estimate.by_class.items()}
+        | {name: number(values[0, column]) for name, values in estimate.by_class.items()}
         for column, label in enumerate(classes)
     }
-    summary["macro"] = _class_means(estimate, np.ones_like(estimate.support))
-    summary["weighted"] = _class_means(estimate, estimate.support)
-    if not drawn:
+    for name, means in estimate.means.items():
+        summary[name] = {metric: number(values[0]) for metric, values in means.items()}
+    if not resamples:
         return summary | {"ci95": {}}
+    drawn = resampled(films, groups, resamples, seed)
+    summary["ci95"] = headline_intervals(films, groups, estimate, drawn)
     evidence = _Evidence(films, groups)
-    summary["ci95"] = {
-        name: intervals.percentile_interval(
-            np.concatenate([scores.headline[name] for scores in drawn]), evidence.headline(name)
-        )
-        for name in estimate.headline
-    }
     for column, label in enumerate(classes):
         summary["per_class"][label]["ci95"] = {
-            name: intervals.percentile_interval(
-                np.concatenate([scores.by_class[name][:, column] for scores in drawn]),
+            name: _interval(
+                estimate.by_class[name][:, column],
+                values[:, column],
                 evidence.by_class(name, column),
             )
-            for name in estimate.by_class
+            for name, values in drawn.by_class.items()
+        }
+    for mean, by_metric in drawn.means.items():
+        summary[mean]["ci95"] = {
+            name: _interval(estimate.means[mean][name], values, evidence.mean(name))
+            for name, values in by_metric.items()
         }
     return summary
 
 
-def _check(
+def resampled(films: Films, groups: np.ndarray, resamples: int, seed: int) -> Scores:
+    """Return the metrics of bootstrap resamples over patients, a row a resample.
+
+    The same patients, resamples and seed draw the same patients whatever was predicted, so that
+    rows of two models on the same films are pairs.
+
+    Args:
+        films: The test.
+        groups: The patient's number of each film, shape (n,), see `intervals.patient_groups`.
+        resamples: How many, at least 1.
+        seed: Seed of the draws.
+    """
+    drawn = [
+        score(films, weights) for weights in intervals.resample_weights(groups, resamples, seed)
+    ]
+    first = drawn[0]
+    return Scores(
+        {name: np.concatenate([one.headline[name] for one in drawn]) for name in first.headline},
+        {name: np.concatenate([one.by_class[name] for one in drawn]) for name in first.by_class},
+        np.concatenate([one.support for one in drawn]),
+        np.concatenate([one.confusion for one in drawn]),
+    )
+
+
+def headline_intervals(
+    films: Films, groups: np.ndarray, estimate: Scores, drawn: Scores
+) -> dict[str, list[float] | None]:
+    """Return the 95 % interval of each headline metric; None where the films cannot tell.
+
+    Args:
+        films: The test.
+        groups: The patient's number of each film, shape (n,).
+        estimate: Its metrics, one row.
+        drawn: Those of its resamples, see `resampled`.
+    """
+    evidence = _Evidence(films, groups)
+    return {
+        name: _interval(estimate.headline[name], values, evidence.headline(name))
+        for name, values in drawn.headline.items()
+    }
+
+
+def prepare(
     labels: npt.ArrayLike,
     probabilities: npt.ArrayLike,
     classes: Sequence[str],
     threshold: npt.ArrayLike,
-) -> _Films:
+) -> Films:
+    """Check a test and lay it out for `score`; arguments and errors as for `summarise`."""
     truth = np.asarray(labels, dtype=np.intp)
     table = np.asarray(probabilities, dtype=np.float64)
     if not len(truth):
@@ -202,10 +262,10 @@ def _check(
         raise ValueError("A probability is not a finite number: the model's training diverged.")
     if table.min() < 0 or not np.allclose(table.sum(axis=1), 1, atol=1e-4):
         raise ValueError("The probabilities of a film must be at least 0 and sum to 1.")
-    return _prepare(truth, table, decide(table, threshold))
+    return _lay_out(truth, table, decide(table, threshold))
 
 
-def _prepare(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray) -> _Films:
+def _lay_out(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray) -> Films:
     """Lay out what each film adds to the sums that most metrics are made of.
 
     Rows: one a cell of the confusion matrix, one a calibration bin (forecast less outcome), log
@@ -221,11 +281,11 @@ def _prepare(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarra
     squared = errors[:, 1] if k == 2 else errors.sum(axis=1)
     gaps = bins * (forecast - outcome)[:, None]
     terms = np.vstack([cells.T, gaps.T, surprise, squared])
-    return _Films(labels, probabilities, decisions, terms)
+    return Films(labels, probabilities, decisions, terms)
 
 
-def _score(films: _Films, weights: np.ndarray) -> _Scores:
-    """Return all metrics for each row of film weights, shape (tests, n)."""
+def score(films: Films, weights: np.ndarray) -> Scores:
+    """Return all metrics for each row of film weights, shape (tests, n), one row a test."""
     tests, k = len(weights), films.probabilities.shape[1]
     # Unlike a matrix product, einsum starts no threads, which cost more here than they save.
     sums = np.einsum("ij,kj->ik", weights, films.terms)
@@ -256,11 +316,11 @@ def _score(films: _Films, weights: np.ndarray) -> _Scores:
         "ece": _share(np.abs(gaps).sum(axis=1), total),
         "brier": _share(squared[:, 0], total),
     }
-    return _Scores(headline, by_class, support, confusion)
+    return Scores(headline, by_class, support, confusion)
 
 
 def _class_scores(
-    films: _Films, weights: np.ndarray, confusion: np.ndarray
+    films: Films, weights: np.ndarray, confusion: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the metrics of each class against the rest, each of shape (tests, classes)."""
     ranked = [
@@ -270,13 +330,16 @@ def _class_scores(
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     support = confusion.sum(axis=2)
     called = confusion.sum(axis=1)
-    others = support.sum(axis=1, keepdims=True) - support
+    total = support.sum(axis=1, keepdims=True)
+    others = total - support
+    cleared = others - (called - hits)
     return {
         "auc": np.stack([area for area, _ in ranked], axis=1),
         "average_precision": np.stack([precision for _, precision in ranked], axis=1),
         "sensitivity": _share(hits, support),
-        "specificity": _share(others - (called - hits), others),
+        "specificity": _share(cleared, others),
         "precision": _share(hits, called),
+        "npv": _share(cleared, total - called),
         "f1": _share(2 * hits, support + called),
     }
 
@@ -318,28 +381,26 @@ def _matthews(confusion: np.ndarray) -> np.ndarray:
     return _share(covariance, np.sqrt(spread))
 
 
-def _class_means(scores: _Scores, weights: np.ndarray) -> dict[str, float | None]:
-    """Return the mean of each class metric over the classes where it is defined."""
-    means = {}
-    for name, values in scores.by_class.items():
-        defined = ~np.isnan(values[0])
-        weight = weights[0] * defined
-        total = np.nansum(values[0] * weight)
-        means[name] = float(total / weight.sum()) if weight.sum() > 0 else None
-    return means
-
-
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return part / whole, NaN where there is nothing to divide by."""
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
-def _mean_defined(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the columns that are not NaN, shape (tests,)."""
-    defined = ~np.isnan(values)
-    return _share(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1))
+def _mean_defined(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the weighted mean over the columns that are not NaN, shape (tests,)."""
+    defined = (~np.isnan(values)).astype(np.float64)
+    if weights is not None:
+        defined *= weights
+    return _share((np.nan_to_num(values) * defined).sum(axis=1), defined.sum(axis=1))
 
 
-def _number(value: float) -> float | None:
+def _interval(estimate: np.ndarray, drawn: np.ndarray, patients: int) -> list[float] | None:
+    """Return one metric's interval from its estimate (1,) and its resamples (resamples,)."""
+    if patients:
+        return intervals.share_interval(float(estimate[0]), drawn, patients)
+    return intervals.percentile_interval(drawn)
+
+
+def number(value: float) -> float | None:
     """Return a plain number for JSON, None for NaN."""
     return None if np.isnan(value) else float(value)

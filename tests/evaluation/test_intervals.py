@@ -3,8 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
-from cxr_core.evaluation.intervals import patient_groups, percentile_interval, resample_weights
+from cxr_core.evaluation.intervals import (
+    patient_groups,
+    percentile_interval,
+    resample_weights,
+    share_interval,
+)
 from cxr_core.evaluation.metrics import summarise
 
 
@@ -52,14 +58,33 @@ def test_undefined_resamples_are_left_out():
     assert percentile_interval(np.full(5, np.nan)) is None
 
 
+def test_percentiles_of_one_value_are_no_interval():
+    assert percentile_interval(np.full(100, 0.3), patients=1) is None
+    assert percentile_interval(np.ones(100)) is None
+
+
 def test_a_test_without_a_mistake_is_not_called_certain():
-    low, high = percentile_interval(np.ones(100), patients=10)
+    low, high = share_interval(1.0, np.ones(100), 10)
     # Clopper and Pearson for 10 of 10: 69.15 % to 100 %.
     assert low == pytest.approx(0.6915, abs=1e-4)
     assert high == 1
-    assert percentile_interval(np.zeros(100), patients=10) == pytest.approx([0, 0.3085], abs=1e-4)
-    assert percentile_interval(np.ones(100)) is None
-    assert percentile_interval(np.full(100, 0.3), patients=1) is None
+    assert share_interval(0.0, np.zeros(100), 10) == pytest.approx([0, 0.3085], abs=1e-4)
+
+
+def test_a_share_that_the_sample_cannot_judge_has_no_interval():
+    assert share_interval(0.3, np.full(100, 0.3), 1) is None
+    assert share_interval(np.nan, np.full(5, np.nan), 3) is None
+    assert share_interval(0.5, np.full(5, np.nan), 3) is None
+
+
+@pytest.mark.parametrize(("right", "films"), [(9, 10), (27, 30), (95, 100), (235, 240)])
+def test_the_interval_of_a_rate_is_near_the_exact_one(right, films):
+    values = np.random.default_rng(0).binomial(films, right / films, size=4000) / films
+    low, high = share_interval(right / films, values, films)
+    exact = binomtest(right, films).proportion_ci()
+    assert low < right / films < high < 1
+    assert low == pytest.approx(exact.low, abs=0.25 * (exact.high - exact.low))
+    assert high == pytest.approx(exact.high, abs=0.1 * (exact.high - exact.low))
 
 
 @pytest.mark.parametrize("films_per_patient", [1, 4])

@@ -74,6 +74,7 @@ def test_class_metrics_and_their_means_agree_with_scikit_learn(tested):
                 "sensitivity": reference.recall_score(truth, called),
                 "specificity": reference.recall_score(~truth, ~called),
                 "precision": reference.precision_score(truth, called),
+                "npv": reference.precision_score(~truth, ~called),
                 "f1": reference.f1_score(truth, called),
             }
         )
@@ -95,7 +96,7 @@ def test_weights_over_films_agree_with_repeating_the_films(k):
     repeated = np.repeat(np.arange(60), np.random.default_rng(1).integers(0, 4, size=30)[patients])
     once = summarise(labels[repeated], table[repeated], NAMES[:k], 0.5, resamples=0)
     weights = np.bincount(repeated, minlength=60)[None].astype(float)
-    scores = metrics._score(metrics._prepare(labels, table, decide(table, 0.5)), weights)
+    scores = metrics.score(metrics.prepare(labels, table, NAMES[:k], 0.5), weights)
     for name, values in scores.headline.items():
         if name != "ece":  # resamples keep the bins of the films
             assert values[0] == pytest.approx(once[name]), name
@@ -114,6 +115,10 @@ def test_intervals_hold_the_estimate_and_follow_the_seed():
     for per_class in first["per_class"].values():
         for name, (low, high) in per_class["ci95"].items():
             assert low < per_class[name] < high, name
+    for mean in ("macro", "weighted"):
+        assert set(first[mean]["ci95"]) == set(first[mean]) - {"ci95"}
+        for name, (low, high) in first[mean]["ci95"].items():
+            assert low < first[mean][name] < high, name
 
 
 def test_intervals_agree_with_resampling_patients_by_index():
