@@ -231,6 +231,30 @@ def cross_validate(
 
 
 @app.command()
+def ensemble(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Ids of finished runs or their beginnings; a cross-validation stands for its "
+            "folds.",
+            metavar="RUN...",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Join the models of several runs to one that averages their calibrated logits."""
+    from cxr_core.training import ensembles
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    members = [store.find(run).run_id for run in runs]
+    run_id = ensembles.start(members, name=name, store=store)
+    _say(f"Ensemble {run_id}.")
+    _see_through(run_id, store, as_json=as_json)
+
+
+@app.command()
 def evaluate(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="Folder with labelled films.", metavar="DIR")],
@@ -571,13 +595,16 @@ def _tell_queued(run_id: str, store: "RunStore", *, as_json: bool) -> None:
 
 def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
     from cxr_core.training import jobs
-    from cxr_core.training.tracking import Kind, Status
+    from cxr_core.training.tracking import TAG_NOTES, Kind, Status
 
     if record.kind is Kind.FOLDS:
         _tell_folds(record, store, as_json=as_json)
         return
     bundle = str(store.path(record.run_id, "bundle")) if record.has_model else None
     _say(_ending(record, bundle))
+    if record.kind is Kind.ENSEMBLE:
+        for note in record.tags.get(TAG_NOTES, "").splitlines():
+            _say(f"[yellow]{escape(note)}[/yellow]")
     if not jobs.why_not_resumed(record) and jobs.has_checkpoint(record.run_id):
         _say(f"It can go on: python -m cxr_core runs resume {record.run_id[:8]}")
     if as_json:
@@ -598,8 +625,11 @@ def _follow(run_id: str, store: "RunStore") -> "RunRecord":
     from cxr_core.training import jobs
     from cxr_core.training.tracking import TAG_DEVICE, TAG_PROGRESS, Kind
 
-    if store.get(run_id).kind is Kind.FOLDS:
+    kind = store.get(run_id).kind
+    if kind is Kind.FOLDS:
         return _follow_folds(run_id, store)
+    if kind is Kind.ENSEMBLE:
+        return _follow_steps(run_id, store)
     told: set[str] = set()
 
     with _bar("epochs") as progress:
@@ -626,6 +656,17 @@ def _follow(run_id: str, store: "RunStore") -> "RunRecord":
             )
 
         return jobs.wait(run_id, store, show)
+
+
+def _follow_steps(run_id: str, store: "RunStore") -> "RunRecord":
+    """Say what the worker of an ensemble does, step by step, until it has ended."""
+    from cxr_core.training import jobs
+
+    with _bar("") as progress:
+        task = progress.add_task("starting", total=None)
+        return jobs.wait(
+            run_id, store, lambda record: progress.update(task, description=record.phase)
+        )
 
 
 def _follow_folds(run_id: str, store: "RunStore") -> "RunRecord":
@@ -718,9 +759,14 @@ def _ending(record: "RunRecord", bundle: str | None) -> str:
         why = f": {record.reason}" if record.reason else "."
         return f"[red]The run {record.status}{escape(why)}[/red]"
     accuracy, area = (record.metrics.get(f"test_{name}") for name in ("accuracy", "auc"))
+    tested = (
+        f": test accuracy {_number(accuracy)}, AUROC {_number(area)}"
+        if accuracy is not None
+        else ""
+    )
     return (
-        f"The run {record.status} after {record.duration / 60:.1f} min: test accuracy "
-        f"{_number(accuracy)}, AUROC {_number(area)}. The model: {escape(bundle)}"
+        f"The run {record.status} after {record.duration / 60:.1f} min{tested}. The model: "
+        f"{escape(bundle)}"
     )
 
 

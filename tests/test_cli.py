@@ -59,7 +59,7 @@ def test_help_needs_no_tensorflow() -> None:
 
 
 def test_every_verb_of_the_design_is_there() -> None:
-    for verb in ("train", "cross-validate", "evaluate", "predict", "runs", "doctor"):
+    for verb in ("train", "cross-validate", "ensemble", "evaluate", "predict", "runs", "doctor"):
         result = run(verb, "--help")
         assert result.exit_code == 0, verb
     assert run("data", "phantom", "--help").exit_code == 0
@@ -410,3 +410,10 @@ def test_a_number_of_folds_that_is_not_allowed_is_a_sentence(
 ) -> None:
     said = refused("cross-validate", "plain_cnn", "--data", phantoms, "--folds", 1)
     assert "data.folds cannot be 1. Allowed: 2 to 10." in said
+
+
+def test_an_ensemble_of_what_cannot_be_joined_is_a_sentence(
+    queued: list[str], store: RunStore
+) -> None:
+    assert "There is no run 'nothing'" in refused("ensemble", "nothing", queued[0])
+    assert "has no model to join: it is queued" in refused("ensemble", queued[0][:8], queued[1])

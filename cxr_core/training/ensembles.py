@@ -304,9 +304,9 @@ def _decision(
     val, classes = films.part("val"), infos[0].classes
     if not enough(val, films.same):
         run.note(
-            f"Of the films that no member was trained on {len(val):,} validated one of them, too "
-            f"few to calibrate the ensemble on ({ENOUGH} of two classes are needed): its "
-            "temperature is 1, and its threshold the mean of its members'."
+            f"No more than {len(val):,} films validated a member and were trained on by none. "
+            f"That is too few to calibrate the ensemble on ({ENOUGH} of two classes are needed): "
+            "its temperature is 1, and its threshold the mean of its members'."
         )
         mean = float(np.mean([info.threshold.value for info in infos]))
         return 1.0, ThresholdInfo(
