@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 # Films a network of 224 px is asked about, some 35 times each: about a minute for an
 # EfficientNet-Lite0 on two cores. Larger squares take longer, and get fewer films.
-_FILMS, _AT, _FEWEST_FILMS = 150, 224, 60
+_FILMS, _AT, _FEWEST_FILMS = 120, 224, 60
 _SANITY_FILMS = 12
 _LESION_FILMS = 60
 _MAPS_AT_ONCE = 16  # films; bounds the memory of the backward pass

@@ -25,8 +25,8 @@ Level = Literal["fine", "warning", "unknown"]
 # real set had a say.
 FEWEST = 10  # films of each class, below which nothing is said
 _KNOWS_NOTHING = 0.6  # AUROC: what a network that is no better uses, cannot be asked
-_LUNGS_OUT = 0.65  # AUROC without lungs from which on something else is read
-_LUNGS_OUT_SURE = 0.55  # and the least that its interval must leave
+_LUNGS_OUT = 0.7  # AUROC without lungs from which on something else is read
+_LUNGS_OUT_SURE = 0.6  # and the least that its interval must leave
 _BORDER_DROP = 0.05  # of AUROC when the border goes, and
 _BORDER_DROP_SURE = 0.02
 _CARRIED = 0.10  # share of the difference between classes that a region without lung may carry, and
@@ -300,15 +300,25 @@ class Judge:
     def lungs_out(self, logits: np.ndarray) -> Probe:
         """Judge the answers to films whose centre is masked: a high AUROC needs no lungs.
 
+        Of several classes that one counts which is told best from the rest: a mark on one class is
+        hardly seen in the mean over all.
+
         Source: Maguolo and Nanni 2021, doi:10.1016/j.inffus.2021.04.008.
         """
-        area, bounds = self._area(self._probabilities(logits))
-        bad = area >= _LUNGS_OUT and bounds is not None and bounds[0] > _LUNGS_OUT_SURE
+        table = self._probabilities(logits)
+        label = max(
+            range(1 if len(self.classes) == 2 else 0, len(self.classes)),
+            key=lambda number: self._ranked(table, number),
+        )
+        area, whole = self._ranked(table, label), self._ranked(self._table, label)
+        bounds = self._within(area, self._resampled(table, label), self._patients(label))
+        bad = area >= _LUNGS_OUT and _above(bounds, _LUNGS_OUT_SURE)
+        rest = "" if len(self.classes) == 2 else f" for {self.classes[label]} against the rest"
         words = (
-            f"With the lungs masked (every film gets the centre of the mean film) AUROC is "
-            f"{area:.2f}, against {self.auroc:.2f} on whole films. "
+            f"With the lungs masked (every film gets the centre of the mean film) AUROC{rest} is "
+            f"{area:.2f}, against {whole:.2f} on whole films. "
         ) + (
-            "It tells the classes apart without any lung: it reads something else, such as a "
+            f"It tells {self.classes[label]} without any lung: it reads something else, such as a "
             "marker, the exposure or the cropping."
             if bad
             else "Far above 0.5 it would read something else than the lungs, such as a marker."
@@ -321,11 +331,10 @@ class Judge:
         area, bounds = self._area(table)
         drop = self.auroc - area
         between = self._bounds(self._areas(self._table) - self._areas(table))
-        bad = drop >= _BORDER_DROP and between is not None and between[0] > _BORDER_DROP_SURE
+        bad = drop >= _BORDER_DROP and _above(between, _BORDER_DROP_SURE)
         words = (
             f"With edges and corners masked (every film gets those of the mean film) AUROC is "
-            f"{area:.2f}, a change of {-drop:+.2f}"
-            f"{_interval(between, flip=True)}. "
+            f"{area:.2f}, a change of {_signed(-drop)}{_interval(between, flip=True)}. "
         ) + (
             "Much of what it knows lies on the border, where no lung is: markers, frames or the "
             "way of cropping."
@@ -389,7 +398,8 @@ class Judge:
         )
         if answer.masked is not None:
             table = self._probabilities(answer.masked)
-            words += f" With this corner masked AUROC is {self._area(table)[0]:.2f}."
+            area = metrics.auroc(self.labels, table)
+            words += f" With this corner masked AUROC goes from {self.auroc:.2f} to {area:.2f}."
         return self._probe(name, title, share, "share", bounds, bad, words)
 
     def baseline(self, feature: str, auroc: float, label: str, certain: bool) -> Probe:
@@ -402,10 +412,7 @@ class Judge:
             certain: whether that is more than chance.
         """
         number = list(self.classes).index(label)
-        own = metrics.auroc(
-            (self.labels == number).astype(int),
-            np.stack([1 - self._table[:, number], self._table[:, number]], axis=1),
-        )
+        own = self._ranked(self._table, number)
         bad = certain and (auroc >= _BASELINE_HIGH or own - auroc < _BASELINE_CLOSE)
         words = (
             f"Without a network, {feature} alone tells {label} from the rest with AUROC "
@@ -452,15 +459,15 @@ class Judge:
             sum(self._rates(tables[place], self._drawn)) / 2 for place in (still, worst)
         )
         bounds = self._bounds(np.asarray(before - after))
-        bad = loss >= _UNSTEADY and bounds is not None and bounds[0] > _UNSTEADY_SURE
+        bad = loss >= _UNSTEADY and _above(bounds, _UNSTEADY_SURE)
         sensitivity, specificity = (
             f"{_percent(rates[still][rate][0])} to {_percent(rates[worst][rate][0])}"
             for rate in (0, 1)
         )
         words = (
             f"On films {change.words} sensitivity goes from {sensitivity}, specificity from "
-            f"{specificity}; their mean falls by {100 * loss:.1f} percentage points"
-            f"{_interval(bounds, 100, digits=1)}. "
+            f"{specificity}; their mean changes by {_signed(-100 * loss, 1)} percentage points"
+            f"{_interval(bounds, 100, flip=True, digits=1)}. "
         ) + (
             f"It does not hold: {change.means}."
             if bad
@@ -498,8 +505,8 @@ class Judge:
             rows: int (m,), which films these are.
         """
         value, chance = float(inside.mean()), float(area.mean())
-        bounds = self._mean_bounds(inside, rows)
-        bad = bounds is not None and bounds[0] <= chance
+        bounds = self._mean_bounds(inside, rows, share=True)
+        bad = not _above(bounds, chance)
         words = (
             f"{_percent(value)} of the heat maps' energy lies inside the true lesions, which take "
             f"{_percent(chance)} of the film. "
@@ -516,8 +523,8 @@ class Judge:
         Source: the pointing game, Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.
         """
         value, chance = float(hits.mean()), float(area.mean())
-        bounds = self._mean_bounds(hits.astype(float), rows)
-        bad = bounds is not None and bounds[0] <= chance
+        bounds = self._mean_bounds(hits.astype(float), rows, share=True)
+        bad = not _above(bounds, chance)
         words = (
             f"The highest point of the heat map lies inside a true lesion in {_percent(value)} of "
             f"{len(hits)} films; chance would hit {_percent(chance)}. "
@@ -554,23 +561,33 @@ class Judge:
 
     def _area(self, table: np.ndarray) -> tuple[float, tuple[float, float] | None]:
         """Return AUROC (for several classes their mean, one against the rest) and its interval."""
-        count = np.bincount(self.labels, minlength=len(self.classes))
-        drawn = self._areas(table)
-        return metrics.auroc(self.labels, table), self._bounds(drawn, int(count.min()))
+        fewest = min(self._patients(label) for label in range(len(self.classes)))
+        area = metrics.auroc(self.labels, table)
+        return area, self._within(area, self._areas(table), fewest)
 
     def _areas(self, table: np.ndarray) -> np.ndarray:
         """Return the AUROC of each resample; the same patients are drawn for every table."""
-        columns = [1] if table.shape[1] == 2 else range(table.shape[1])
-        areas = []
-        for column in columns:
-            score, positive = table[:, column], self.labels == column
-            ahead = score[positive][:, None] - score[~positive][None, :]
-            wins = (ahead > 0) + 0.5 * (ahead == 0)
-            of_class, others = self._drawn[:, positive], self._drawn[:, ~positive]
-            pairs = of_class.sum(axis=1) * others.sum(axis=1)
-            won = np.einsum("ij,ij->i", of_class @ wins, others)
-            areas.append(np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0))
-        return np.mean(areas, axis=0)
+        labels = [1] if table.shape[1] == 2 else range(table.shape[1])
+        return np.mean([self._resampled(table, label) for label in labels], axis=0)
+
+    def _resampled(self, table: np.ndarray, label: int) -> np.ndarray:
+        """Return one class's AUROC against the rest in each resample; NaN where undefined."""
+        score, positive = table[:, label], self.labels == label
+        ahead = score[positive][:, None] - score[~positive][None, :]
+        wins = (ahead > 0) + 0.5 * (ahead == 0)
+        of_class, others = self._drawn[:, positive], self._drawn[:, ~positive]
+        pairs = of_class.sum(axis=1) * others.sum(axis=1)
+        won = np.einsum("ij,ij->i", of_class @ wins, others)
+        return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+    def _ranked(self, table: np.ndarray, label: int) -> float:
+        """Return one class's AUROC against the rest."""
+        score = table[:, label]
+        return metrics.auroc(self.labels == label, np.stack([1 - score, score], axis=1))
+
+    def _patients(self, label: int) -> int:
+        """Count the patients with films of a class."""
+        return len(np.unique(self.groups[self.labels == label]))
 
     def _share(
         self, label: int, answer: Transplant, donated: np.ndarray
@@ -603,12 +620,25 @@ class Judge:
             _mean(weights, (~called).astype(float), ~finding),
         )
 
-    def _mean_bounds(self, values: np.ndarray, rows: np.ndarray) -> tuple[float, float] | None:
-        drawn = self._draw(np.unique(self.groups[rows], return_inverse=True)[1])
-        return self._bounds(drawn @ values / np.maximum(drawn.sum(axis=1), 1e-9))
+    def _mean_bounds(
+        self, values: np.ndarray, rows: np.ndarray, *, share: bool = False
+    ) -> tuple[float, float] | None:
+        patients, groups = np.unique(self.groups[rows], return_inverse=True)
+        drawn = self._draw(groups)
+        means = drawn @ values / drawn.sum(axis=1)
+        if share:
+            return self._within(float(values.mean()), means, len(patients))
+        return self._bounds(means)
 
-    def _bounds(self, drawn: np.ndarray, patients: int = 0) -> tuple[float, float] | None:
-        found = intervals.percentile_interval(drawn, patients)
+    def _within(
+        self, estimate: float, drawn: np.ndarray, patients: int
+    ) -> tuple[float, float] | None:
+        """Return the interval of a share, which stays between 0 and 1."""
+        found = intervals.share_interval(estimate, drawn, patients)
+        return None if found is None else (found[0], found[1])
+
+    def _bounds(self, drawn: np.ndarray) -> tuple[float, float] | None:
+        found = intervals.percentile_interval(drawn)
         return None if found is None else (float(found[0]), float(found[1]))
 
 
@@ -637,6 +667,11 @@ def likeness(first: np.ndarray, second: np.ndarray) -> float:
     return float(alike.mean())
 
 
+def _above(bounds: tuple[float, float] | None, least: float) -> bool:
+    """Say whether an interval lies above a bound; where all resamples were alike there is none."""
+    return bounds is None or bounds[0] > least
+
+
 def _log_odds(logits: np.ndarray, label: int) -> np.ndarray:
     """Return the log odds of one class against the others, (n,)."""
     table = metrics.expand_logits(logits)
@@ -660,7 +695,18 @@ def _interval(
     low, high = (-bounds[1], -bounds[0]) if flip else bounds
     places = digits if digits >= 0 else 2 if scale == 1 else 0
     unit = " %" if scale == 100 and digits < 0 else ""
-    return f" (95 % interval {low * scale:.{places}f} to {high * scale:.{places}f}{unit})"
+    return f" (95 % interval {_fixed(low * scale, places)} to {_fixed(high * scale, places)}{unit})"
+
+
+def _fixed(value: float, places: int) -> str:
+    """Write a number with fixed decimals, and nothing as "0", never "-0"."""
+    return f"{round(value, places) + 0.0:.{places}f}"
+
+
+def _signed(value: float, places: int = 2) -> str:
+    """Write a change with its sign: "+0.02", and "0.00" where nothing is left of it."""
+    rounded = _fixed(value, places)
+    return f"+{rounded}" if float(rounded) > 0 else rounded
 
 
 def _percent(share: float) -> str:
