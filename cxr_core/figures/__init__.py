@@ -9,6 +9,7 @@ from cxr_core.figures.look import CLASS_COLOURS, class_colour
 from cxr_core.figures.probes import cascade, sensitivity_curve
 from cxr_core.figures.results import (
     confusion,
+    precision_recall,
     probability_bars,
     reliability,
     roc,
@@ -49,6 +50,7 @@ __all__ = [
     "learning_rate",
     "machine",
     "pace",
+    "precision_recall",
     "probability_bars",
     "reliability",
     "roc",

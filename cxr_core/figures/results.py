@@ -18,6 +18,8 @@ from cxr_core.figures.look import (
 )
 from cxr_core.figures.thinning import thin
 
+_ANY = "Any finding"
+
 
 def confusion(matrix: npt.ArrayLike, classes: Sequence[str]) -> go.Figure:
     """Draw a confusion matrix: counts, and the share of each true class.
@@ -47,8 +49,17 @@ def confusion(matrix: npt.ArrayLike, classes: Sequence[str]) -> go.Figure:
         showscale=False,
         xgap=3,
         ygap=3,
-        customdata=counts,
-        hovertemplate="%{customdata:,} films, %{z:.1%} of the true %{y}"
+        hoverinfo="skip",
+    )
+    # A heat map cannot be clicked on: an unseen mark in each cell can.
+    across, down = np.meshgrid(names, names)
+    figure.add_scatter(
+        x=across.ravel(),
+        y=down.ravel(),
+        mode="markers",
+        marker={"symbol": "square", "size": 64, "opacity": 0},
+        customdata=np.column_stack([counts.ravel(), shares.ravel()]),
+        hovertemplate="%{customdata[0]:,} films, %{customdata[1]:.1%} of the true %{y}"
         "<extra>decided: %{x}</extra>",
     )
     for (row, column), count in np.ndenumerate(counts):
@@ -95,35 +106,25 @@ def roc(
         showlegend=False,
         name="Chance",
     )
-    findings = [(label, truth == number, table[:, number]) for number, label in enumerate(classes)]
-    findings = findings[1:]
-    score = table[:, 1:].sum(axis=1)
-    if len(findings) > 1:
-        findings.append(("Any finding", truth != 0, score))
-    for label, positive, ranked in findings:
+    for label, positive, ranked in _findings(truth, table, classes):
         alarms, found, cuts = _roc_points(positive, ranked)
         if not len(cuts):
             continue
         area = f"{np.trapezoid(found, alarms):.3f}"
         interval = (intervals or {}).get(label)
         area += f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
-        one = label == "Any finding"
         kept = thin(len(cuts))
         figure.add_scatter(
             x=alarms[kept],
             y=found[kept],
             mode="lines",
             name=f"{label}: AUROC {area}",
-            line={
-                "color": TRAIN_COLOUR if one else class_colour(label, classes),
-                "width": 2.5,
-                "dash": "dash" if one else "solid",
-            },
+            line=_finding_line(label, classes),
             customdata=cuts[kept],
             hovertemplate="sensitivity %{y:.1%}, 1 − specificity %{x:.1%} from %{customdata:.1%} up"
             f"<extra>{label}</extra>",
         )
-    called, finding = score >= threshold, truth != 0
+    called, finding = table[:, 1:].sum(axis=1) >= threshold, truth != 0
     if finding.any() and not finding.all():
         figure.add_scatter(
             x=[called[~finding].mean()],
@@ -136,6 +137,73 @@ def roc(
             f"<extra>Threshold {threshold:.1%}</extra>",
         )
     unit_square(figure, "1 − specificity", "sensitivity")
+    return figure
+
+
+def precision_recall(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    classes: Sequence[str],
+    threshold: float,
+    intervals: Mapping[str, Sequence[float] | None] | None = None,
+) -> go.Figure:
+    """Draw precision (PPV) over recall (sensitivity), with the operating point of any finding.
+
+    A dotted line marks the share of findings among these films: the precision of guessing. Unlike
+    the ROC curve, this one holds for that share alone (Davis and Goadrich 2006).
+
+    Args:
+        labels: True class of each film, int, shape (n,).
+        probabilities: Shape (n, k).
+        classes: The k class names, the reference class first.
+        threshold: On the abnormal probability, 0-1.
+        intervals: 95 % interval of the average precision by class name, shown in the legend.
+    """
+    truth, table = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    figure = go.Figure(layout=layout(440))
+    finding, score = truth != 0, table[:, 1:].sum(axis=1)
+    figure.add_scatter(
+        x=[0, 1],
+        y=[finding.mean()] * 2,
+        mode="lines",
+        line={"color": GUIDE, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+        name="Chance",
+    )
+    for label, positive, ranked in _findings(truth, table, classes):
+        alarms, found, cuts = _roc_points(positive, ranked)
+        if not len(cuts):
+            continue
+        hits, false = found[1:] * positive.sum(), alarms[1:] * (~positive).sum()
+        precision = hits / (hits + false)
+        area = f"{(np.diff(found) * precision).sum():.3f}"
+        interval = (intervals or {}).get(label)
+        area += f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        kept = thin(len(precision))
+        figure.add_scatter(
+            x=found[1:][kept],
+            y=precision[kept],
+            mode="lines",
+            name=f"{label}: average precision {area}",
+            line={**_finding_line(label, classes), "shape": "vh"},
+            customdata=cuts[1:][kept],
+            hovertemplate="precision %{y:.1%}, sensitivity %{x:.1%} from %{customdata:.1%} up"
+            f"<extra>{label}</extra>",
+        )
+    called = score >= threshold
+    if finding.any() and not finding.all() and called.any():
+        figure.add_scatter(
+            x=[called[finding].mean()],
+            y=[finding[called].mean()],
+            mode="markers",
+            name=f"Threshold {threshold:.1%}",
+            marker={"size": 12, "symbol": "circle-open", "color": VALIDATION_COLOUR},
+            marker_line_width=3,
+            hovertemplate="precision %{y:.1%}, sensitivity %{x:.1%}"
+            f"<extra>Threshold {threshold:.1%}</extra>",
+        )
+    unit_square(figure, "sensitivity (recall)", "precision (PPV)")
     return figure
 
 
@@ -154,7 +222,7 @@ def probability_bars(probabilities: Mapping[str, float], threshold: float) -> go
     colours = [class_colour(label, classes) for label in classes]
     marked = 1
     if len(classes) > 2:
-        bars = {"Any finding": sum(list(bars.values())[1:])} | bars
+        bars = {_ANY: sum(list(bars.values())[1:])} | bars
         colours, marked = [TRAIN_COLOUR, *colours], 0
     figure = go.Figure(layout=layout(80 + 42 * len(bars)))
     figure.add_bar(
@@ -290,6 +358,22 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
         )
     unit_square(figure, "forecast probability", "observed frequency")
     return figure
+
+
+def _findings(
+    truth: np.ndarray, table: np.ndarray, classes: Sequence[str]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return name, which films have it and their score, of each finding; of several, of any too."""
+    found = [(label, truth == number, table[:, number]) for number, label in enumerate(classes)][1:]
+    if len(found) > 1:
+        found.append((_ANY, truth != 0, table[:, 1:].sum(axis=1)))
+    return found
+
+
+def _finding_line(label: str, classes: Sequence[str]) -> dict[str, object]:
+    if label == _ANY:
+        return {"color": TRAIN_COLOUR, "width": 2.5, "dash": "dash"}
+    return {"color": class_colour(label, classes), "width": 2.5, "dash": "solid"}
 
 
 def _roc_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,5 +1,7 @@
 """The one way a Plotly figure comes onto a page."""
 
+from typing import Any
+
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -16,3 +18,23 @@ def show(figure: go.Figure, key: str, alt: str, *, zoom: bool = False) -> None:
     """
     config = {"displayModeBar": False, "scrollZoom": zoom}
     st.plotly_chart(figure, key=key, alt=alt, config=config)
+
+
+def pick(figure: go.Figure, key: str, alt: str) -> list[dict[str, Any]]:
+    """Draw a figure whose points can be picked; return those picked, each with its ``x`` and ``y``.
+
+    Args:
+        figure: as for :func:`show`.
+        key: the same.
+        alt: the same.
+    """
+    state = st.plotly_chart(
+        figure,
+        key=key,
+        alt=alt,
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    points: list[dict[str, Any]] = state["selection"]["points"]
+    return points

@@ -19,6 +19,8 @@ from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog, with_patients
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import DatasetError, UnreadableImageError
+from cxr_core.training.tested import Tested
+from cxr_core.training.tested import load as load_tested
 from cxr_core.training.tracking import RunStore
 from cxr_core.ui import background
 
@@ -251,3 +253,17 @@ def store() -> RunStore:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _store(home: str, uri: str) -> RunStore:
     return RunStore(uri or None)
+
+
+def tested(run_id: str) -> Tested:
+    """Return what a finished run's model said about its films.
+
+    Raises:
+        BundleError, TrainingError: its bundle or its predictions are missing or damaged.
+    """
+    return _tested(str(workspace.home()), run_id)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _tested(home: str, run_id: str) -> Tested:
+    return load_tested(run_id, store())

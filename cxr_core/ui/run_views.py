@@ -1,4 +1,4 @@
-"""Runs as tables and as opened records: headline, curves, test results, settings, files."""
+"""Runs as tables and as opened records: headline, tabs, settings, files."""
 
 import io
 import json
@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.elements.arrow import DataframeStateInput
 
-from cxr_core import figures
 from cxr_core.config import settings
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import CxrError, TrainingError
-from cxr_core.evaluation import metrics
 from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_DEVICE,
@@ -25,31 +22,24 @@ from cxr_core.training.tracking import (
     RunRecord,
     Status,
 )
-from cxr_core.ui import charts, loaders, models, monitor, notices, words
+from cxr_core.ui import (
+    calibration_view,
+    loaders,
+    mistakes_view,
+    models,
+    monitor,
+    notices,
+    results_view,
+    trust_view,
+    words,
+)
 
-# What a summary holds, in the words of the field, in the order of the table.
-METRIC_TITLES = {
-    "auc": "AUROC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "ppv": "Positive predictive value",
-    "npv": "Negative predictive value",
-    "f1": "F1",
-    "average_precision": "Average precision",
-    "mcc": "Matthews correlation",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-    "log_loss": "Log loss",
-}
 _STATUS_COLOURS = {
     monitor.STATUS_WORDS[Status.RUNNING]: "#3E9BCF",
     monitor.STATUS_WORDS[Status.FINISHED]: "#18A39B",
     monitor.STATUS_WORDS[Status.STOPPED]: "#18A39B",
     monitor.STATUS_WORDS[Status.FAILED]: "#E5534B",
 }
-_SHARES = ("sensitivity", "specificity", "accuracy", "balanced_accuracy", "ppv", "npv")
 
 
 def headline(runs: Sequence[RunRecord]) -> str:
@@ -156,20 +146,47 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
         st.markdown(f"#### {verdict(summary)}")
     if run.status.has_model:
         actions(run, here="runs")
-    training, results, configuration, files = st.tabs(
-        ["Training", "Test results", "Settings", "Files"]
+    _tabs(run, runs)
+
+
+def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
+    """Draw the tab that is open, and compute for no other."""
+    names = ["Training", "Test results", "Mistakes", "Trust", "Card", "Settings", "Files"]
+    tabs = dict(
+        zip(names, st.tabs(names, key=f"tabs:{run.run_id}", on_change="rerun"), strict=True)
     )
-    with training:
-        monitor.picture(run, runs, key="opened")
-    with results:
-        if summary:
-            _results(run, summary)
+    opened = next((name for name, tab in tabs.items() if tab.open), names[0])
+    with tabs[opened]:
+        if opened == "Training":
+            monitor.picture(run, runs, key="opened")
+        elif opened == "Settings":
+            _settings(run)
+        elif opened == "Files":
+            _files(run)
         else:
-            st.markdown("A run is tested when its training has ended; this one has no result.")
-    with configuration:
-        _settings(run)
-    with files:
-        _files(run)
+            _judged(run, opened)
+
+
+def _judged(run: RunRecord, tab: str) -> None:
+    """Draw a tab about what the run's model is worth."""
+    if not run.status.has_model:
+        st.markdown("A run is tested when its training has ended; this one has no result.")
+        return
+    try:
+        tested = loaders.tested(run.run_id)
+    except CxrError as error:
+        notices.wrong(error)
+        return
+    if tab == "Test results":
+        results_view.show(run, tested)
+    elif tab == "Mistakes":
+        mistakes_view.show(run, tested)
+    elif tab == "Trust":
+        trust_view.show(run.run_id, tested.info.probes)
+        calibration_view.show(run.run_id, tested)
+    else:
+        card = loaders.store().path(run.run_id, "bundle") / bundle.CARD_FILE
+        st.markdown(card.read_text(encoding="utf-8"))
 
 
 def outcome(run: RunRecord) -> None:
@@ -231,38 +248,6 @@ def evaluation(run: RunRecord) -> dict[str, Any]:
     return found
 
 
-def metrics_table(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the headline metrics with their 95 % intervals as text, a row a metric."""
-    rows = []
-    for name, title in METRIC_TITLES.items():
-        if summary.get(name) is None:
-            continue
-        bounds = summary.get("ci95", {}).get(name)
-        if name in _SHARES:
-            low_high = "–" if not bounds else " to ".join(words.percent(b) for b in bounds)
-            rows.append((title, words.percent(summary[name]), low_high))
-        else:
-            rows.append((title, words.figure(summary[name]), words.interval(bounds)))
-    return pd.DataFrame(rows, columns=["Metric", "Value", "95 % interval"])
-
-
-def class_table(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """Return AUROC, sensitivity, specificity, precision and F1 as text, a row a class."""
-    rows = [
-        {
-            "Class": label,
-            "Films": found["n"],
-            "AUROC": words.figure(found.get("auc")),
-            "Sensitivity": words.percent(found.get("sensitivity")),
-            "Specificity": words.percent(found.get("specificity")),
-            "Precision": words.percent(found.get("precision")),
-            "F1": words.figure(found.get("f1")),
-        }
-        for label, found in summary["per_class"].items()
-    ]
-    return pd.DataFrame(rows)
-
-
 def _origin(run: RunRecord) -> str:
     recipe = run.tags.get(TAG_RECIPE)
     parts = [
@@ -274,56 +259,6 @@ def _origin(run: RunRecord) -> str:
         f"{words.duration(run.duration)} in all, started {words.ago(run.created)}",
     ]
     return ", ".join(part for part in parts if part) + "."
-
-
-def _results(run: RunRecord, summary: Mapping[str, Any]) -> None:
-    try:
-        info = bundle.read(loaders.store().path(run.run_id, "bundle"))
-        predictions = pd.read_parquet(loaders.store().path(run.run_id, "predictions.parquet"))
-    except (CxrError, OSError) as error:
-        notices.wrong(error)
-        return
-    st.caption(
-        f"Threshold {words.percent(summary['threshold'])} on the probability of any finding, "
-        f"chosen on {info.threshold.chosen_on} films by "
-        f"{words.threshold_method(info.threshold.method)}. Sensitivity, specificity, predictive "
-        "values and F1 of all films ask: any finding or none. 95 % intervals by bootstrap over "
-        "patients."
-    )
-    test = predictions[predictions["split"] == "test"]
-    logits = test[[f"logit_{label}" for label in info.classes]].to_numpy(np.float64)
-    probabilities = metrics.probabilities(logits, info.temperature)
-    labels = np.array([info.classes.index(label) for label in test["label"]])
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**Confusion matrix**")
-        charts.show(
-            figures.confusion(summary["confusion"], info.classes),
-            key=f"confusion:{run.run_id}",
-            alt="Confusion matrix of the test films, truth by decision",
-        )
-        st.markdown("**By class, each against the rest**")
-        st.table(class_table(summary), border="horizontal", hide_index=True)
-    with right:
-        st.markdown("**ROC on the test films**")
-        charts.show(
-            figures.roc(
-                labels, probabilities, info.classes, summary["threshold"], _class_intervals(summary)
-            ),
-            key=f"roc:{run.run_id}",
-            alt="ROC curve of the test films with the operating point",
-        )
-    st.markdown("**All films**")
-    table = metrics_table(summary)
-    half = -(-len(table) // 2)
-    for column, rows in zip(st.columns(2, gap="large"), (table[:half], table[half:]), strict=True):
-        column.table(rows, border="horizontal", hide_index=True)
-
-
-def _class_intervals(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        label: found.get("ci95", {}).get("auc") for label, found in summary["per_class"].items()
-    }
 
 
 def _settings(run: RunRecord) -> None:
@@ -365,10 +300,6 @@ def _files(run: RunRecord) -> None:
                 on_click="ignore",
                 key=f"file:{run.run_id}:{name}",
             )
-    if run.status.has_model:
-        with st.expander("Model card", icon=":material/article:"):
-            card = store.path(run.run_id, "bundle") / bundle.CARD_FILE
-            st.markdown(card.read_text(encoding="utf-8"))
     if "config.yaml" in found:
         with st.expander("Configuration", icon=":material/settings:"):
             st.code(found["config.yaml"].read_text(encoding="utf-8"), language="yaml")
