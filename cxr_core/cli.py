@@ -810,11 +810,14 @@ def _evaluation_table(summary: Mapping[str, Any]) -> Table:
     title = f"{summary['model']} on {summary['data']}: {summary['n']} {films}"
     caption = f"Films: {summary['films']}."
     table = Table("Figure", "Value", "95 % interval", title=escape(title), caption=escape(caption))
-    for name in HEADLINES:
-        low, high = summary["ci95"].get(name) or (None, None)
-        table.add_row(name, _number(summary[name]), f"{_number(low)} to {_number(high)}")
-    for label, values in summary["per_class"].items():
-        table.add_row(f"sensitivity, {escape(label)}", _number(values["sensitivity"]), "")
+    rows = [(name, summary[name], summary["ci95"].get(name)) for name in HEADLINES]
+    rows += [
+        (f"sensitivity, {escape(label)}", values["sensitivity"], values["ci95"].get("sensitivity"))
+        for label, values in summary["per_class"].items()
+    ]
+    for name, value, interval in rows:
+        low, high = interval or (None, None)
+        table.add_row(name, _number(value), f"{_number(low)} to {_number(high)}")
     return table
 
 
