@@ -87,6 +87,7 @@ class BundleInfo(_Part):
     metrics: dict[Literal["test", "val"], dict[str, Any]] = {}  # evaluation summaries
     probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
     config: dict[str, Any] = {}  # the full RunConfig
+    notes: tuple[str, ...] = ()  # what was done to films and weights, a sentence each
     versions: dict[str, str] = {}  # python, tensorflow, keras, numpy, cxr_core
     model_sha256: str = ""  # of model.keras; filled by `write`
     model_bytes: int = 0  # size of model.keras; filled by `write`

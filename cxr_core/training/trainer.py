@@ -105,6 +105,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         metrics={"val": results(films.val, val_logits), "test": tested},
         probes=probes,
         config=config.model_dump(),
+        notes=run.notes,
         versions=device.versions(),
     )
     info = keep(model, info, films, {"val": val_logits, "test": test_logits}, run)

@@ -106,6 +106,11 @@ class RunWriter:
         self.obey()
         self._progress = f"{done} of {total} films"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was told of the run's data and weights so far, a sentence each."""
+        return tuple(self._notes)
+
     def note(self, *sentences: str) -> None:
         """Tell whoever reads the run what was done to its data or its weights, each thing once."""
         for sentence in sentences:
