@@ -4,11 +4,12 @@ import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.training import jobs
+from cxr_core.training.tracking import Kind
 from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_verbs, run_views
 
 door.pass_through()
 try:
-    runs = jobs.runs(loaders.store())
+    runs = [run for run in jobs.runs(loaders.store()) if run.kind is Kind.TRAINING]
     waiting = jobs.queue(loaders.store())
 except CxrError as error:
     notices.wrong(error)

@@ -65,9 +65,7 @@ def start(
         BundleError: a bundle is damaged.
     """
     store = store or RunStore()
-    runs = _members([store.get(run_id) for run_id in run_ids], store)
-    infos = [_info(run, store) for run in runs]
-    require_alike(infos)
+    runs, infos = joinable([store.get(run_id) for run_id in run_ids], store)
     roots = {run.params.get("data.root", "") for run in runs}
     image = infos[0].image.model_dump()
     run_id = store.enter(
@@ -87,6 +85,21 @@ def start(
     )
     jobs.launch(run_id, store, launcher)
     return run_id
+
+
+def joinable(
+    asked: Sequence[RunRecord], store: RunStore
+) -> tuple[list[RunRecord], list[BundleInfo]]:
+    """Return the runs whose models would be joined, and what their bundles say.
+
+    Raises:
+        TrainingError: they cannot be joined; says why.
+        BundleError: a bundle is damaged.
+    """
+    runs = _members(asked, store)
+    infos = [_info(run, store) for run in runs]
+    require_alike(infos)
+    return runs, infos
 
 
 def require_alike(infos: Sequence[BundleInfo]) -> None:
@@ -267,6 +280,7 @@ def build(store: RunStore, run: RunWriter) -> None:
             "threshold": threshold,
             "data": _provenance(infos, films),
             "metrics": summaries,
+            "notes": run.notes,
             "versions": device.versions(),
         }
     )

@@ -11,7 +11,7 @@ import streamlit as st
 from cxr_core.config import RunConfig, Scalar
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import ConfigError, CxrError
-from cxr_core.training import bundle_index, jobs, recipes
+from cxr_core.training import bundle_index, cross_validation, folds, jobs, recipes
 from cxr_core.training.tracking import TAG_RECIPE, RunRecord
 from cxr_core.ui import datasets, forms, layers_view, loaders, notices, words, yaml_view
 from cxr_core.zoo import registry
@@ -21,7 +21,9 @@ RECIPE = "recipe"  # session key: the recipe chosen
 _STARTS = {"none": "Random", "imagenet": "ImageNet"}
 _WATCHED = "watched_run"
 _STARTED = "started_at"
-_PRESSED = "start_pressed"  # session key: the button was, in this very run of the page
+_PRESSED = "start_pressed"  # session key: which button was, in this very run of the page
+_ONE, _FOLDS = "one", "folds"  # a run, or one a fold
+_NUMBER = "folds_wanted"  # session key: how many folds
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
 _LOOKED_AGAIN = 15  # seconds until the list of bundles is made anew
 _ELSEWHERE = ("data.root", "data.patient_pattern")  # settings that are asked for with the films
@@ -126,9 +128,40 @@ def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabl
         width="stretch",
         disabled=not enabled,
         on_click=_press,
+        args=(_ONE,),
     )
-    if st.session_state.pop(_PRESSED, False) and enabled:
-        _start(chosen, catalog)
+    _folds(chosen, seconds, enabled=enabled)
+    pressed = st.session_state.pop(_PRESSED, "")
+    if pressed and enabled:
+        _start(chosen, catalog, pressed)
+
+
+def _folds(chosen: Chosen, seconds: float | None, *, enabled: bool) -> None:
+    """Offer to train the same once a fold.
+
+    Args:
+        chosen: what the form says.
+        seconds: how long one training is thought to take, None where nobody knows.
+        enabled: whether a run can start.
+    """
+    with st.popover("Cross-validate", icon=":material/splitscreen:", width="stretch"):
+        st.markdown(
+            "Cuts all films into folds by patient and trains these settings once a fold, each "
+            "tested on the fold it never saw. Says how far the figures depend on the films."
+        )
+        st.session_state.setdefault(_NUMBER, chosen.config.data.folds)
+        number = st.number_input(
+            "Folds", 2, 10, step=1, key=_NUMBER, persist_state="session", disabled=not enabled
+        )
+        about = f": {words.estimate(number * seconds)}" if seconds else ""
+        st.button(
+            f"Train {number} folds{about}",
+            key="start_folds",
+            icon=":material/play_arrow:",
+            disabled=not enabled,
+            on_click=_press,
+            args=(_FOLDS,),
+        )
 
 
 def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float | None:
@@ -213,23 +246,30 @@ def recipe_tables() -> dict[str, pd.DataFrame]:
     return {start: pd.DataFrame(rows[start]) for start in sorted(rows)}
 
 
-def _press() -> None:
-    """Note that the button was pressed.
+def _press(what: str) -> None:
+    """Note which button was pressed.
 
     What is started is read off the form afterwards: a number typed just before, and left by this
     very press, reaches the page together with it.
     """
-    st.session_state[_PRESSED] = True
+    st.session_state[_PRESSED] = what
 
 
-def _start(chosen: Chosen, catalog: Catalog) -> None:
-    """Start the run and watch it, or say why it cannot be started."""
+def _start(chosen: Chosen, catalog: Catalog, what: str) -> None:
+    """Start the run, or one a fold, and watch it, or say why it cannot be started."""
     if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
         return
     st.session_state[_STARTED] = time.monotonic()
     try:
         store = loaders.store()
-        started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
+        if what == _FOLDS:
+            number = int(st.session_state[_NUMBER])
+            parent = cross_validation.start(
+                chosen.config, number, recipe=chosen.recipe, store=store, catalog=catalog
+            )
+            started = folds.by_number(folds.children(parent, store))[1].run_id
+        else:
+            started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
     except CxrError as error:
         notices.wrong(error)
         return
@@ -336,6 +376,9 @@ def _bundles(uri: str, network: str) -> dict[str, str]:
 
 def _training_films(config: RunConfig, catalog: Catalog) -> int:
     """Return about how many films an epoch has."""
+    if config.data.fold:
+        rest = len(catalog.frame) * (1 - 1 / config.data.folds)
+        return int(rest * (1 - config.data.val_fraction))
     published = int((catalog.frame["split"] == "train").sum())
     if published and config.data.split != "recut":
         return published

@@ -9,7 +9,7 @@ from streamlit.elements.lib.grid_container import GridContainer
 from cxr_core import figures
 from cxr_core.data.catalog import Catalog
 from cxr_core.training import jobs
-from cxr_core.training.tracking import RunRecord, Status
+from cxr_core.training.tracking import Kind, RunRecord, Status
 from cxr_core.ui import (
     charts,
     curves_view,
@@ -47,7 +47,7 @@ _DOORS = (
 
 def headline(catalog: Catalog, runs: Sequence[RunRecord]) -> str:
     """Return what is here in one sentence."""
-    done = sum(run.status.has_model for run in runs)
+    done = sum(run.has_model for run in runs)
     trained = words.count(done, "trained model") if done else "no model yet"
     return f"{words.count(len(datasets.labelled(catalog)), 'film')} to learn from, {trained}"
 
@@ -101,7 +101,8 @@ def data(catalog: Catalog) -> None:
 
 def run(runs: Sequence[RunRecord], grid: GridContainer) -> None:
     """Show the run at work in a row of its own, drawn anew while it goes on."""
-    working = next((run for run in runs if run.status is Status.RUNNING), None)
+    trainings = [run for run in runs if run.kind is Kind.TRAINING]
+    working = next((run for run in trainings if run.status is Status.RUNNING), None)
     if working is None:
         return
     with grid.cell(column_span="all"), st.container(border=True):
@@ -112,7 +113,7 @@ def path(runs: Sequence[RunRecord]) -> None:
     """Show a newcomer's three steps, ticked off as they happen."""
     steps = (
         ("Look at the films", bool(st.session_state.get(datasets.SEEN)), "pages/dataset.py"),
-        ("Train a first model", any(run.status.has_model for run in runs), "pages/train.py"),
+        ("Train a first model", any(run.has_model for run in runs), "pages/train.py"),
         ("Diagnose a film with it", bool(uploads.held()), "pages/diagnose.py"),
     )
     with st.container(border=True, gap="xsmall"):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.training import jobs
-from cxr_core.training.tracking import TAG_DATA, RunRecord, Status
+from cxr_core.training import cross_validation, jobs
+from cxr_core.training.tracking import TAG_DATA, Kind, RunRecord, Status
 from cxr_core.ui import launch, loaders, notices, words
 
 _REFUSED = "verb_refused"  # session key: why the last wish was not granted
@@ -80,17 +80,19 @@ def _requests(record: RunRecord, here: str) -> None:
 def _afterwards(record: RunRecord, here: str) -> None:
     if record.status is Status.FAILED:
         why_not = jobs.why_not_resumed(record)
+        folds = record.kind is Kind.FOLDS
+        how = "Train what is missing." if folds else "Go on from the last checkpoint, same name."
         _verb(
             "Resume",
-            lambda run_id, store: jobs.resume(run_id, store=store),
+            lambda run_id, store: (cross_validation if folds else jobs).resume(run_id, store=store),
             record,
             key=f"{here}:resume",
             icon=":material/resume:",
             type="secondary",
-            help=why_not or "Go on from the last checkpoint, under the same name.",
+            help=why_not or how,
             disabled=bool(why_not),
         )
-    if (
+    if record.kind is not Kind.ENSEMBLE and (
         st.button(
             "Repeat with changes",
             key=f"{here}:repeat:{record.run_id}",
@@ -103,7 +105,10 @@ def _afterwards(record: RunRecord, here: str) -> None:
     ):
         st.switch_page("pages/train.py")
     with st.popover("Delete", icon=":material/delete:", key=f"{here}:delete:{record.run_id}"):
-        st.markdown("Take this run and its files, its model among them, off this machine?")
+        what = "run and its files, its model among them,"
+        if record.kind is Kind.FOLDS:
+            what = "cross-validation, all its folds and their models"
+        st.markdown(f"Take this {what} off this machine?")
         _verb("Yes, delete the run", jobs.delete, record, key=f"{here}:deleted", type="primary")
 
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
+from fake_folds import CLASSES, Recorder, finish, held_out
 from sklearn.metrics import roc_auc_score
 
 from cxr_core.config import RunConfig
@@ -17,19 +17,7 @@ from cxr_core.errors import BundleError, ConfigError, DatasetError, TrainingErro
 from cxr_core.training import bundle_index, cross_validation, folds, jobs, worker
 from cxr_core.training.tracking import TAG_WORKER, Kind, RunRecord, RunStore, Status
 
-CLASSES = tiny.BINARY
-COLUMNS = [f"logit_{label}" for label in CLASSES]
 ME = jobs.worker_name(os.getpid())
-
-
-class Recorder:
-    """A launcher that starts nothing and remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    def start(self, run_id: str) -> None:
-        self.started.append(run_id)
 
 
 def start(store: RunStore, number: int = 3, **changes: object) -> str:
@@ -41,40 +29,6 @@ def start(store: RunStore, number: int = 3, **changes: object) -> str:
 
 def by_number(store: RunStore, parent: str) -> dict[int, RunRecord]:
     return folds.by_number(folds.children(parent, store))
-
-
-def held_out(fold: int, films: int = 12) -> pd.DataFrame:
-    """Draw what a fold's model said of its films: a patient each two, some of them wrong."""
-    random = np.random.default_rng(fold)
-    truth = np.arange(films) % 2
-    return pd.DataFrame(
-        {
-            "path": [f"{fold}/{film:02}.png" for film in range(films)],
-            "label": [CLASSES[label] for label in truth],
-            "split": "test",
-            "patient_id": [f"{fold}-{film // 2}" for film in range(films)],
-            COLUMNS[0]: 0.0,
-            COLUMNS[1]: (2 * truth - 1) + random.normal(0, 1.5, films),
-        }
-    )
-
-
-def finish(store: RunStore, run: RunRecord, tmp_path, films: str = "f") -> None:
-    """Leave with a fold's run what its training would have left."""
-    place = tmp_path / run.run_id
-    others = held_out(run.fold + 100).assign(split="val")
-    tiny_info = tiny.info(
-        run_id=run.run_id,
-        temperature=0.5 + run.fold,
-        threshold={"value": 0.3 + run.fold / 10, "method": "youden"},
-    )
-    (place / "bundle").mkdir(parents=True)
-    (place / "bundle" / "bundle.json").write_text(tiny_info.model_dump_json())
-    pd.concat([others, held_out(run.fold)]).to_parquet(place / "predictions.parquet", index=False)
-    for artefact in place.iterdir():
-        store.write_file(run.run_id, artefact)
-    store.log_params(run.run_id, {"data_fingerprint": films})
-    store.set_status(run.run_id, Status.FINISHED)
 
 
 def read(store: RunStore, parent: str) -> RunRecord:

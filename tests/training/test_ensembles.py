@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from fake_folds import Recorder
 
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
@@ -18,13 +19,6 @@ from cxr_core.training.tracking import TAG_NOTES, Kind, RunStore, Status
 CLASSES = tiny.BINARY
 COLUMNS = [f"logit_{label}" for label in CLASSES]
 TEMPERATURES = (1.5, 0.7)
-
-
-class Recorder:
-    """A launcher that starts nothing."""
-
-    def start(self, run_id: str) -> None:
-        """Do nothing."""
 
 
 def division(films: int, sides: str, patients: int = 1) -> pd.DataFrame:

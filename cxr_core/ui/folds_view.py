@@ -1,0 +1,167 @@
+"""A cross-validation opened: its folds, what they say on average, and all their films pooled."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core import figures
+from cxr_core.errors import TrainingError
+from cxr_core.evaluation import calibration
+from cxr_core.training import folds
+from cxr_core.training.tracking import Kind, RunRecord
+from cxr_core.ui import charts, loaders, monitor, notices, results_view, words
+
+
+def top_level(runs: Sequence[RunRecord], opened: str = "") -> list[RunRecord]:
+    """Return the runs that a list should show: folds stand in their cross-validation.
+
+    Args:
+        runs: all runs.
+        opened: the id of one that is shown in any case.
+    """
+    parents = {run.run_id for run in runs if run.kind is Kind.FOLDS}
+    return [run for run in runs if run.parent not in parents or run.run_id == opened]
+
+
+def show(parent: RunRecord, runs: Sequence[RunRecord]) -> None:
+    """Draw a cross-validation, as far as it is.
+
+    Args:
+        parent: its entry.
+        runs: all runs, the folds' among them.
+    """
+    own = folds.by_number(run for run in runs if run.parent == parent.run_id)
+    _folds(parent, own)
+    try:
+        summary = folds.summary(parent, loaders.store())
+    except TrainingError as error:
+        notices.wrong(error)
+        return
+    if parent.status.active or summary is None:
+        st.caption("Mean, deviation and pooled figures appear here once every fold has ended.")
+    elif summary["pooled"] is not None:
+        _together(parent, summary)
+
+
+def _folds(parent: RunRecord, own: Mapping[int, RunRecord]) -> None:
+    number = int(parent.params["data.folds"])
+    rows = []
+    for fold in range(1, number + 1):
+        run = own.get(fold)
+        figures_of = run.metrics if run else {}
+        status = monitor.STATUS_WORDS[run.status] if run else "not there"
+        rows.append(
+            {
+                "Fold": str(fold),
+                "Status": status,
+                "Films held out": run.params.get("test_films", "–") if run else "–",
+                "Test AUROC": words.figure(figures_of.get("test_auc")),
+                "Sensitivity": words.percent(figures_of.get("test_sensitivity")),
+                "Specificity": words.percent(figures_of.get("test_specificity")),
+                "Accuracy": words.percent(figures_of.get("test_accuracy")),
+            }
+        )
+    st.markdown("**Folds**, each tested on films of patients that its model never saw")
+    st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
+    with st.container(horizontal=True, gap="xsmall"):
+        for fold, run in own.items():
+            if st.button(
+                f"Fold {fold}",
+                key=f"fold:{run.run_id}",
+                icon=":material/open_in_full:",
+                type="tertiary",
+                help="Open the run of this fold.",
+            ):
+                st.switch_page("pages/runs.py", query_params={"run": run.run_id})
+
+
+def _together(parent: RunRecord, summary: Mapping[str, Any]) -> None:
+    pooled = summary["pooled"]
+    done = len(summary["done"])
+    of = f" of {words.count(pooled['patients'], 'patient')}" if pooled["patients"] else ""
+    missing = summary["folds"] - done
+    st.markdown(
+        f"**Together:** {words.count(pooled['n'], 'film')}{of}, each predicted by the one model "
+        f"of {done} that never saw its patient"
+        + (f"; {words.count(missing, 'fold')} missing." if missing else ".")
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.table(table(summary), border="horizontal", hide_index=True)
+        st.caption(
+            "The deviation says how much a figure depends on which films were held out. The 95 % "
+            "interval is that of the pooled films, by bootstrap over patients. Each film is "
+            "decided at the threshold of its own fold."
+        )
+    with right:
+        _curve(parent, summary)
+    _files(parent)
+
+
+def table(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return mean ± deviation over the folds, the pooled figure and its interval, as text."""
+    rows = []
+    for name, title in results_view.METRIC_TITLES.items():
+        over_folds, pooled = summary["metrics"][name], summary["pooled"]
+        if over_folds["mean"] is None:
+            continue
+        share = name in results_view.SHARES
+        bounds = pooled["ci95"].get(name)
+        rows.append(
+            {
+                "Metric": title,
+                "Mean ± deviation": spread(over_folds["mean"], over_folds["sd"], share=share),
+                "Pooled": (words.percent if share else words.figure)(pooled[name]),
+                "95 % interval": _percents(bounds) if share else words.interval(bounds),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def spread(mean: float, deviation: float | None, *, share: bool) -> str:
+    """Write a mean with its deviation: "0.987 ± 0.004", "91.2 ± 1.3 %"."""
+    scale, digits, unit = (100, 1, " %") if share else (1, 3, "")
+    about = "" if deviation is None else f" ± {scale * deviation:.{digits}f}"
+    return f"{scale * mean:.{digits}f}{about}{unit}"
+
+
+def _percents(bounds: Sequence[float] | None) -> str:
+    return " to ".join(words.percent(bound) for bound in bounds) if bounds else "–"
+
+
+def _curve(parent: RunRecord, summary: Mapping[str, Any]) -> None:
+    """Draw the reliability of the pooled probabilities."""
+    try:
+        pooled = folds.predictions(parent, loaders.store())
+    except TrainingError as error:
+        notices.wrong(error)
+        return
+    classes = summary["classes"]
+    labels = [classes.index(label) for label in pooled["label"]]
+    bins = calibration.reliability(labels, folds.probabilities(pooled, classes))
+    st.markdown("**Calibration of all films pooled**")
+    charts.show(
+        figures.reliability({"Pooled folds": bins}),
+        key=f"folds_reliability:{parent.run_id}",
+        alt="Reliability diagram of the pooled predictions",
+    )
+
+
+def _files(parent: RunRecord) -> None:
+    store = loaders.store()
+    with st.container(horizontal=True):
+        for name in (folds.PREDICTIONS_FILE, folds.SUMMARY_FILE, "config.yaml"):
+            try:
+                path = store.path(parent.run_id, name)
+            except TrainingError:
+                continue
+            st.download_button(
+                name,
+                data=path.read_bytes,
+                file_name=name,
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"file:{parent.run_id}:{name}",
+            )
