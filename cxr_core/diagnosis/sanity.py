@@ -37,7 +37,8 @@ def cascade(
     """Compare the heat maps of a network with those of ever more random ones.
 
     The model itself is not touched: one copy of it takes the random weights, kernels from a normal
-    distribution that keeps the scale (He et al. 2015), the others as layers begin.
+    distribution that keeps the scale (He et al. 2015), the others as layers begin. Of what random
+    weights show for and against the class, the map that is more like the trained one counts.
 
     Args:
         model: flat functional network, (batch, size, size, 1) in 0-255 to raw logits.
@@ -61,8 +62,14 @@ def cascade(
     for begin, end in itertools.pairwise(ends):
         for name in names[begin:end]:
             copy.get_layer(name).set_weights(begun[name])
-        randomised = normalised(maps(films, selectors))
-        found.append([probes.likeness(*pair) for pair in zip(trained, randomised, strict=True)])
+        # Whether random weights speak for a class or against it is a coin's toss: both are shown.
+        speaking, against = (normalised(maps(films, sign * selectors)) for sign in (1, -1))
+        found.append(
+            [
+                max(probes.likeness(own, one), probes.likeness(own, other))
+                for own, one, other in zip(trained, speaking, against, strict=True)
+            ]
+        )
         lowest.append(names[end - 1])
     return Cascade(tuple(lowest), np.array(found))
 

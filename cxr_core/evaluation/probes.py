@@ -29,7 +29,7 @@ _LUNGS_OUT = 0.7  # AUROC without lungs from which on something else is read
 _LUNGS_OUT_SURE = 0.6  # and the least that its interval must leave
 _BORDER_DROP = 0.05  # of AUROC when the border goes, and
 _BORDER_DROP_SURE = 0.02
-_CARRIED = 0.10  # share of the difference between classes that a region without lung may carry, and
+_CARRIED = 0.05  # share of the difference between classes that a region without lung may carry, and
 _CARRIED_SURE = 0.03
 _BASELINE_HIGH = 0.8  # AUROC of size, exposure or border alone; the audit calls it high, too
 _BASELINE_CLOSE = 0.05  # AUROC by which the network should be better than that
@@ -384,7 +384,7 @@ class Judge:
                 f"Laid on films of another class, the {region.words} carries "
                 f"{100 * share:.0f} % of what tells the classes apart{_interval(bounds, 100)}, the "
                 f"other {name} no more. Over {100 * _CARRIED:.0f} % would mean that a mark there, "
-                "where no lung is, helps to decide."
+                "where little or no lung is, helps to decide."
             )
             return self._probe(name, title, share, "share", bounds, bad, words)
         moved = self._followed(answer.other, donated) - self._followed(answer.own, donated)
@@ -392,9 +392,9 @@ class Judge:
         words = (
             f"The {region.words} speaks for {subject}: laid on films of another class it carries "
             f"{100 * share:.0f} % of what tells the classes apart{_interval(bounds, 100)}, and "
-            f"{100 * max(0.0, moved):.0f} % of the decisions follow it. No lung is there: the "
-            "network reads a mark, and where that mark is missing or stands for something else, "
-            "it will be wrong."
+            f"{100 * max(0.0, moved):.0f} % of the decisions follow it. Little or no lung is "
+            "there: the network reads a marker, a frame or the like, and where that is missing or "
+            "stands for something else, it will be wrong."
         )
         if answer.masked is not None:
             table = self._probabilities(answer.masked)

@@ -179,7 +179,7 @@ def test_the_share_that_a_corner_carries_is_found(classes: tuple[str, ...], shar
     assert found.ci95 is not None
     assert found.ci95[0] < share < found.ci95[1] + 0.03
     assert "The upper right corner speaks for" in found.words
-    assert "the network reads a mark" in found.words
+    assert "the network reads a marker" in found.words
 
 
 def test_a_corner_that_is_not_used_is_not_accused() -> None:
