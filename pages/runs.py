@@ -1,10 +1,12 @@
-"""All runs, and any one of them opened."""
+"""All runs; any one of them opened, or several beside each other."""
 
 import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.training import jobs
-from cxr_core.ui import door, loaders, notices, run_views
+from cxr_core.ui import compare_view, door, folds_view, loaders, notices, run_views
+
+OPENED, LINKS = "runs_opened", "runs_links"  # session keys: ids, and how many links were followed
 
 door.pass_through()
 try:
@@ -23,8 +25,14 @@ if not runs:
     )
     notices.end_page()
 
-asked = st.query_params.get("run")
-run = next((run for run in runs if run.run_id == asked), runs[0])
-run = run_views.table(runs, opened=run, key="runs_table")
-st.query_params["run"] = run.run_id
-run_views.details(run, runs)
+asked = st.query_params.get_all("run")
+if asked != st.session_state.get(OPENED):  # a link: it wins over what was selected before
+    st.session_state[LINKS] = st.session_state.get(LINKS, 0) + 1
+shown = folds_view.top_level(runs, asked[0] if asked else "")
+opened = [run for run in shown if run.run_id in asked] or shown[:1]
+opened = run_views.table(shown, opened, key=f"runs_table:{st.session_state.get(LINKS, 0)}")
+st.query_params["run"] = st.session_state[OPENED] = [run.run_id for run in opened]
+if len(opened) > 1:
+    compare_view.show(opened)
+else:
+    run_views.details(opened[0], runs)

@@ -3,6 +3,7 @@
 Pure functions; `look` holds what all figures share.
 """
 
+from cxr_core.figures.comparison import by_group, rocs
 from cxr_core.figures.films import balance, distribution, film, gray_levels, shortcuts
 from cxr_core.figures.lines import NOTHING, Line, Lines, best_epoch, by_metric
 from cxr_core.figures.look import CLASS_COLOURS, class_colour
@@ -38,6 +39,7 @@ __all__ = [
     "Lines",
     "balance",
     "best_epoch",
+    "by_group",
     "by_metric",
     "cascade",
     "class_colour",
@@ -54,6 +56,7 @@ __all__ = [
     "probability_bars",
     "reliability",
     "roc",
+    "rocs",
     "score_bins",
     "score_histogram",
     "sensitivity_curve",

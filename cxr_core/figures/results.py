@@ -107,7 +107,7 @@ def roc(
         name="Chance",
     )
     for label, positive, ranked in _findings(truth, table, classes):
-        alarms, found, cuts = _roc_points(positive, ranked)
+        alarms, found, cuts = roc_points(positive, ranked)
         if not len(cuts):
             continue
         area = f"{np.trapezoid(found, alarms):.3f}"
@@ -172,7 +172,7 @@ def precision_recall(
         name="Chance",
     )
     for label, positive, ranked in _findings(truth, table, classes):
-        alarms, found, cuts = _roc_points(positive, ranked)
+        alarms, found, cuts = roc_points(positive, ranked)
         if not len(cuts):
             continue
         hits, false = found[1:] * positive.sum(), alarms[1:] * (~positive).sum()
@@ -376,7 +376,7 @@ def _finding_line(label: str, classes: Sequence[str]) -> dict[str, object]:
     return {"color": class_colour(label, classes), "width": 2.5, "dash": "solid"}
 
 
-def _roc_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
+def roc_points(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return 1 - specificity, sensitivity and threshold of each step, all (steps,).
 
     Empty where the films are all of one kind.

@@ -34,7 +34,7 @@ def show(run_id: str, tested: Tested) -> None:
             alt="Observed frequency over forecast probability of the test films",
         )
     with right:
-        one, other = st.columns(2)
+        one, other = (place.container(gap=None) for place in st.columns(2))
         one.metric(
             "Calibration error",
             words.figure(summary.get("ece")),

@@ -31,13 +31,24 @@ METRIC_TITLES = {
     "log_loss": "Log loss (nats)",
 }
 SHARES = ("sensitivity", "specificity", "accuracy", "balanced_accuracy", "ppv", "npv")
-# What stands in a row above all figures, and what it asks.
+# What stands in a row above all figures: its name there, and what it asks.
 _HEADLINES = {
-    "sensitivity": "Of the films with a finding, the share called so.",
-    "specificity": "Of the normal films, the share called normal.",
-    "ppv": "Of the films called a finding, the share that has one. Depends on the prevalence.",
-    "npv": "Of the films called normal, the share that is. Depends on the prevalence.",
-    "balanced_accuracy": "Mean over the classes of the share of their films decided right.",
+    "sensitivity": ("Sensitivity", "Of the films with a finding, the share called so."),
+    "specificity": ("Specificity", "Of the normal films, the share called normal."),
+    "ppv": (
+        "PPV",
+        "Positive predictive value: of the films called a finding, the share that has one. It "
+        "depends on the prevalence.",
+    ),
+    "npv": (
+        "NPV",
+        "Negative predictive value: of the films called normal, the share that is. It depends on "
+        "the prevalence.",
+    ),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "Mean over the classes of the share of their films decided right.",
+    ),
 }
 _SHIPPED, _BY_HAND = "As it ships", "By hand"
 _RULES = {
@@ -170,13 +181,13 @@ def _percent(share: float) -> float:
 
 
 def _headlines(summary: Mapping[str, Any]) -> None:
-    for place, (name, meaning) in zip(st.columns(len(_HEADLINES)), _HEADLINES.items(), strict=True):
-        with place:
-            title = METRIC_TITLES[name].replace("ive predictive value", ". predictive value")
+    for place, (name, (title, meaning)) in zip(
+        st.columns(len(_HEADLINES)), _HEADLINES.items(), strict=True
+    ):
+        with place.container(gap=None):
             st.metric(title, words.percent(summary[name]), help=meaning)
             bounds = summary["ci95"].get(name)
-            low_high = " to ".join(words.percent(bound) for bound in bounds) if bounds else "–"
-            st.caption(low_high)
+            st.caption(" to ".join(words.percent(bound) for bound in bounds) if bounds else "–")
     of = f" of {words.count(summary['patients'], 'patient')}" if summary["patients"] else ""
     st.caption(
         f"{words.count(summary['n'], 'test film')}{of}. Under each figure its 95 % interval by "

@@ -1,6 +1,6 @@
 """Films that a run was tested on, in a grid: each with truth, decision, probability and patient."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,12 @@ def root(run: RunRecord) -> Path:
 
 
 def grid(
-    run: RunRecord, tested: Tested, rows: Sequence[int] | np.ndarray, threshold: float, key: str
+    run: RunRecord,
+    tested: Tested,
+    rows: Sequence[int] | np.ndarray,
+    threshold: float,
+    key: str,
+    said: Mapping[int, str] | None = None,
 ) -> None:
     """Draw test films, a page at a time.
 
@@ -37,6 +42,7 @@ def grid(
         rows: which test films, in the order to show.
         threshold: on the abnormal probability, 0-1, for the decision.
         key: prefix of the widgets' keys.
+        said: Markdown to stand below films in place of the decision, by row.
     """
     folder = root(run)
     if not folder.is_dir():
@@ -57,14 +63,16 @@ def grid(
             film = tested.test.table.iloc[row]
             with st.container(gap=None, key=f"strip:{key}:{row}"):
                 _film(run, folder / film["path"], tested, int(decided[row]), with_maps)
-                truth, called = film["label"], tested.info.classes[decided[row]]
+                decision = (
+                    f"called {words.finding(tested.info.classes[decided[row]])}  \n"
+                    f"any finding {words.probability(float(score[row]))}"
+                )
                 patient = (
                     f", patient {words.plain(film['patient_id'])}" if film["patient_id"] else ""
                 )
                 st.caption(
-                    f"{style.dot(truth, tested.info.classes)}  \n"
-                    f"called {words.finding(called)}, any finding "
-                    f"{words.probability(float(score[row]))}  \n"
+                    f"{style.dot(film['label'], tested.info.classes)}  \n"
+                    f"{(said or {}).get(row, decision)}  \n"
                     f":gray[{words.plain(Path(film['path']).name)}{patient}]"
                 )
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -17,19 +17,23 @@ from cxr_core.errors import CxrError, TrainingError
 from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_DEVICE,
+    TAG_NOTES,
     TAG_RECIPE,
     TAG_SYNTHETIC,
+    Kind,
     RunRecord,
     Status,
 )
 from cxr_core.ui import (
     calibration_view,
+    folds_view,
     loaders,
     mistakes_view,
     models,
     monitor,
     notices,
     results_view,
+    subgroups_view,
     trust_view,
     words,
 )
@@ -46,7 +50,7 @@ def headline(runs: Sequence[RunRecord]) -> str:
     """Return all runs in one sentence."""
     if not runs:
         return "No run yet"
-    done = sum(run.status.has_model for run in runs)
+    done = sum(run.has_model for run in runs)
     active = sum(run.status.active for run in runs)
     parts = [words.count(len(runs), "run")]
     if done:
@@ -66,8 +70,8 @@ def train_headline(runs: Sequence[RunRecord]) -> str:
     return f"{words.count(waiting, 'run')} about to start" if waiting else "Train a model"
 
 
-def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
-    """Draw the table of runs with one of them open; return the one selected, else that one."""
+def table(runs: Sequence[RunRecord], opened: Sequence[RunRecord], key: str) -> list[RunRecord]:
+    """Draw the table of runs with some of them open; return those selected, else the same."""
     store = loaders.store()
     rows = [
         {
@@ -87,7 +91,7 @@ def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
     ]
     share = st.column_config.NumberColumn(format="%.1f %%")
     marked: DataframeStateInput = {
-        "selection": {"rows": [place for place, run in enumerate(runs) if run == opened]}
+        "selection": {"rows": [place for place, run in enumerate(runs) if run in opened]}
     }
     state = st.dataframe(
         pd.DataFrame(rows).style.map(_status_colour, subset=["Status"]),
@@ -96,7 +100,7 @@ def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
         placeholder="–",
         hide_index=True,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
         column_config={
             "Run": st.column_config.TextColumn(pinned=True),
             "Size": st.column_config.NumberColumn(format="%d px"),
@@ -108,7 +112,7 @@ def table(runs: Sequence[RunRecord], opened: RunRecord, key: str) -> RunRecord:
         },
     )
     chosen = state["selection"]["rows"]
-    return runs[chosen[0]] if chosen and chosen[0] < len(runs) else opened
+    return [runs[place] for place in chosen if place < len(runs)] or list(opened)
 
 
 def _percent(share: float | None) -> float | None:
@@ -144,9 +148,12 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
     summary = evaluation(run).get("test")
     if summary:
         st.markdown(f"#### {verdict(summary)}")
-    if run.status.has_model:
+    if run.has_model:
         actions(run, here="runs")
-    _tabs(run, runs)
+    if run.kind is Kind.FOLDS:
+        folds_view.show(run, runs)
+    else:
+        _tabs(run, runs)
 
 
 def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
@@ -157,7 +164,10 @@ def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
     )
     opened = next((name for name, tab in tabs.items() if tab.open), names[0])
     with tabs[opened]:
-        if opened == "Training":
+        if opened == "Training" and run.kind is Kind.ENSEMBLE:
+            for note in run.tags.get(TAG_NOTES, "").splitlines():
+                st.markdown(words.plain(note))
+        elif opened == "Training":
             monitor.picture(run, runs, key="opened")
         elif opened == "Settings":
             _settings(run)
@@ -169,7 +179,7 @@ def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
 
 def _judged(run: RunRecord, tab: str) -> None:
     """Draw a tab about what the run's model is worth."""
-    if not run.status.has_model:
+    if not run.has_model:
         st.markdown("A run is tested when its training has ended; this one has no result.")
         return
     try:
@@ -184,6 +194,7 @@ def _judged(run: RunRecord, tab: str) -> None:
     elif tab == "Trust":
         trust_view.show(run.run_id, tested.info.probes)
         calibration_view.show(run.run_id, tested)
+        subgroups_view.show(run, tested)
     else:
         card = loaders.store().path(run.run_id, "bundle") / bundle.CARD_FILE
         st.markdown(card.read_text(encoding="utf-8"))
@@ -193,7 +204,7 @@ def outcome(run: RunRecord) -> None:
     """Show what a run that has ended came to, and where to go with it."""
     if run.status is Status.FAILED:
         monitor.reason(run)
-    if not run.status.has_model:
+    if not run.has_model:
         return
     summary = evaluation(run).get("test")
     with st.container(border=True):
@@ -238,7 +249,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def evaluation(run: RunRecord) -> dict[str, Any]:
     """Return the run's summaries by part ("val", "test"); empty before they are written."""
-    if not run.status.has_model:
+    if not run.has_model:
         return {}
     try:
         path = loaders.store().path(run.run_id, "evaluation.json")
@@ -280,7 +291,7 @@ def _files(run: RunRecord) -> None:
         except TrainingError:
             continue
     with st.container(horizontal=True):
-        if run.status.has_model:
+        if run.has_model:
             st.download_button(
                 "Model bundle (zip)",
                 data=lambda: zipped(store.path(run.run_id, "bundle")),
