@@ -62,7 +62,7 @@ def show(runs: Sequence[RunRecord]) -> None:
 
 
 def unique_names(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return a name for each run by its id; runs of one name get the start of their id beside it."""
+    """Return a name for each run by its id; those of one name get the start of their id, too."""
     names = [run.name for run in runs]
     return {
         run.run_id: run.name if names.count(run.name) == 1 else f"{run.name} ({run.run_id[:6]})"
@@ -90,7 +90,7 @@ def common(runs: Mapping[str, RunRecord], tested: Mapping[str, Tested]) -> Compa
     shared, *others = keys.values()
     for other in others:
         shared = shared.intersection(other, sort=False)
-    labels = {key.rpartition("\n")[2] for key in shared}
+    labels = {str(key).rpartition("\n")[2] for key in shared}
     if len(labels) < 2:
         return (
             "These runs have no test films in common, or of one class only: they were trained on "
