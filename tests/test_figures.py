@@ -10,6 +10,13 @@ from sklearn.metrics import roc_auc_score
 from cxr_core import figures
 
 CLASSES = ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")
+CURVE = {
+    "x": [-10, 0, 10],
+    "unit": "% of full scale",
+    "auc": [0.7, 0.9, None],
+    "sensitivity": [0.5, 0.8, 1.0],
+    "specificity": [0.9, 0.8, 0.1],
+}
 
 
 def traces(figure):
@@ -79,6 +86,8 @@ def every_figure(history, predictions):
         "score_histogram": figures.score_histogram(labels, table, CLASSES, 0.5),
         "reliability": figures.reliability({"After": bins}),
         "gray_levels": figures.gray_levels(np.zeros((4, 4), np.uint8)),
+        "sensitivity_curve": figures.sensitivity_curve(CURVE, "Brightness"),
+        "cascade": figures.cascade(["dense", "conv"], [0.5, 0.1]),
     }
 
 
@@ -436,3 +445,22 @@ def test_where_the_trainer_says_which_epoch_it_keeps_that_is_the_best_one():
     kept = figures.Line(epochs, np.array([1.0, 2.0, 3.0, 4.0]), epochs * 60.0)
     assert figures.best_epoch({"val_auroc": auroc}, "val_auroc") == 2
     assert figures.best_epoch({"val_auroc": auroc, "best_epoch": kept}, "val_auroc") == 4
+
+
+# -- probes ---------------------------------------------------------------------------------------
+
+
+def test_a_sensitivity_curve_has_a_line_a_figure_with_a_style_of_its_own():
+    figure = figures.sensitivity_curve(CURVE, "Brightness")
+    lines = traces(figure)
+    assert list(lines) == ["AUROC", "sensitivity", "specificity"]
+    assert list(lines["sensitivity"].y) == CURVE["sensitivity"]
+    assert lines["AUROC"].y[2] is None  # undefined stays a gap
+    assert len({line.line.dash for line in figure.data}) == 3
+    assert figure.layout.xaxis.title.text == "brightness (% of full scale)"
+
+
+def test_a_cascade_starts_at_the_trained_network():
+    line = figures.cascade(["dense", "conv"], [0.5, 0.1]).data[0]
+    assert list(line.y) == [1.0, 0.5, 0.1]
+    assert list(line.customdata) == ["none", "dense", "conv"]
