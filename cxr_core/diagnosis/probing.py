@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from cxr_core.data.audit.shortcuts import WORDS
 from cxr_core.diagnosis import explain, sanity
 from cxr_core.evaluation import probes
 from cxr_core.evaluation.probes import CHANGES, CORNERS, EDGES, Judge, Probe, Region, unknown
-
-if TYPE_CHECKING:
-    import keras
 
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 (n, size, size) -> logits (n, outputs)
 
@@ -49,7 +46,7 @@ class Sample:
 class Explained:
     """What is needed to look at heat maps."""
 
-    model: "keras.Model"  # it is not changed
+    model: Any  # keras.Model, flat functional; it is not changed
     cam_layer: str
     lesions: np.ndarray | None = (
         None  # bool (n, size, size): where the disease is, if that is known

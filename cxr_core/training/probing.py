@@ -20,15 +20,13 @@ from cxr_core.training.writer import RunCancelled, RunWriter
 from cxr_core.zoo import registry
 
 if TYPE_CHECKING:
-    import keras
-
     from cxr_core.training.network import Inference
 
 _log = logging.getLogger(__name__)
 
 
 def probe(
-    model: "keras.Model",
+    model: Any,
     infer: "Inference",
     films: FilmSet,
     config: RunConfig,
@@ -40,7 +38,7 @@ def probe(
     """Probe a trained network on test films; None, and a note in the run, where that failed.
 
     Args:
-        model: the network that is kept; it is not changed.
+        model: the keras.Model that is kept; it is not changed.
         infer: its logits for (films, rows).
         films: the run's films.
         config: the run's settings.
