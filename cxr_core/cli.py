@@ -35,8 +35,11 @@ from cxr_core import NOT_FOR_CLINICAL_USE
 from cxr_core.errors import CxrError, DatasetError, TrainingError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from cxr_core.config import RunConfig
     from cxr_core.data.catalog import Catalog
+    from cxr_core.diagnosis.evaluate import Evaluated
     from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.diagnosis.scoring import Scored
     from cxr_core.training.tracking import RunRecord, RunStore
@@ -168,12 +171,7 @@ def audit(
         films = sources.open_catalog(str(folder), patient_pattern=patient_pattern, progress=report)
         predictions = None
         if labels:
-            from cxr_core.diagnosis import label_review
-
-            predictions = label_review.kept(films)
-            if predictions is None:
-                predictions = label_review.predict(films, progress=report)
-                label_review.keep(films, predictions)
+            predictions = _for_labels(films, report)
         checking = progress.add_task("Checking the set")
 
         def show(step: str, done: int, total: int) -> None:
@@ -257,7 +255,13 @@ def ensemble(
 @app.command()
 def evaluate(
     model: Model,
-    folder: Annotated[Path, typer.Argument(help="Folder with labelled films.", metavar="DIR")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder with labelled films; without one the test of the model's run is shown.",
+            metavar="[DIR]",
+        ),
+    ] = None,
     split: Annotated[
         Part,
         typer.Option(
@@ -266,20 +270,30 @@ def evaluate(
         ),
     ] = Part.TEST,
     patient_pattern: PatientPattern = "",
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the model card with these results into this folder: MODEL_CARD.md, "
+            "model_card.html (for print, with figures) and evaluation.json.",
+            metavar="OUT",
+            file_okay=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Test a model on labelled films."""
-    from cxr_core.data import sources
-    from cxr_core.diagnosis import evaluate as evaluation
     from cxr_core.training import bundle_index
 
     place = bundle_index.resolve(model)
-    with _bar() as progress:
-        report = _reporter(progress)
-        films = sources.open_catalog(str(folder), patient_pattern=patient_pattern, progress=report)
-        predictor = _load(place)
-        decoding = partial(report, "Decoding films")
-        summary = evaluation.evaluate(predictor, place, films, split.value, progress=decoding)
+    if report:
+        report.mkdir(parents=True, exist_ok=True)
+    if folder:
+        found = _test(place, folder, split, patient_pattern)
+    elif split is Part.ALL or patient_pattern:
+        raise typer.BadParameter("Name the folder with the films.", param_hint="DIR")
+    else:
+        found = _tested_before(place)
+    summary = found.summary
     _say(_evaluation_table(summary))
     if summary["seen_in_training"]:
         _say(
@@ -291,9 +305,42 @@ def evaluate(
             f"{summary['excluded']} of these films are on the folder's list of excluded films. "
             "Training leaves them out; a test counts every film it was given."
         )
+    if report:
+        _write_report(report, place, found)
     _say(NOT_FOR_CLINICAL_USE)
     if as_json:
         _print_json(summary)
+
+
+def _test(place: Path, folder: Path, split: Part, patient_pattern: str) -> "Evaluated":
+    """Test a bundle on a folder of films."""
+    from cxr_core.data import sources
+    from cxr_core.diagnosis import evaluate as evaluation
+
+    with _bar() as progress:
+        report = _reporter(progress)
+        films = sources.open_catalog(str(folder), patient_pattern=patient_pattern, progress=report)
+        predictor = _load(place)
+        decoding = partial(report, "Decoding films")
+        return evaluation.evaluate(predictor, place, films, split.value, progress=decoding)
+
+
+def _tested_before(place: Path) -> "Evaluated":
+    """Return the test of the run that made a bundle."""
+    from cxr_core.diagnosis import bundle
+    from cxr_core.training import reports
+    from cxr_core.training.tracking import RunStore
+
+    return reports.own_test(bundle.read(place), RunStore())
+
+
+def _write_report(folder: Path, place: Path, found: "Evaluated") -> None:
+    from cxr_core.diagnosis import bundle
+    from cxr_core.training import reports
+    from cxr_core.training.tracking import RunStore
+
+    written = reports.write(folder, bundle.read(place), found, RunStore())
+    _say(f"The report: {', '.join(escape(str(path)) for path in written)}.")
 
 
 @app.command()
@@ -501,6 +548,25 @@ def doctor() -> None:
     _say("Nothing is missing." if not missing else f"Missing: {missing}. The mends stand above.")
     if missing:
         raise typer.Exit(FAILED)
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def _for_labels(films: "Catalog", report: Callable[[str, int, int], None]) -> "DataFrame":
+    """Return predictions to check a set's labels with, made now where there are none."""
+    from cxr_core.diagnosis import label_review
+    from cxr_core.training import label_source
+    from cxr_core.training.tracking import RunStore
+
+    store = RunStore()
+    source = label_source.best(films, store)
+    if source is None:
+        label_review.keep(films, label_review.predict(films, progress=report))
+        source = label_source.best(films, store)
+        assert source is not None
+    _say(f"Labels are checked with {escape(source.name)}.")
+    return source.predictions
 
 
 # -- training -------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from cxr_core import figures
 from cxr_core.data import exclusions
 from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit
 from cxr_core.data.catalog import Catalog
-from cxr_core.diagnosis import label_review
 from cxr_core.errors import DatasetError
 from cxr_core.ui import (
     background,
@@ -65,13 +64,14 @@ def _shelf() -> _Shelf:
 def job(catalog: Catalog) -> Job | None:
     """Return the audit of a set, begun now if it is small or was asked for; None otherwise."""
     jobs, asked_by = _shelf().jobs, loaders.key(catalog)
-    checked = label_review.has_kept(catalog)
-    key = f"{asked_by}:{'labels' if checked else ''}"
+    source = label_view.source(catalog)
+    key = f"{asked_by}:{source.key if source else ''}"
     if key not in jobs:
         if len(catalog.frame) > _UNASKED and st.session_state.get(_ASKED) != asked_by:
             return None
+        predictions = source.predictions if source else None
         jobs[key] = background.Task(
-            lambda task: audit(catalog, predictions=label_review.kept(catalog), progress=task.tell)
+            lambda task: audit(catalog, predictions=predictions, progress=task.tell)
         )
         jobs[key].ended(_AT_ONCE)
         while len(jobs) > _KEPT:

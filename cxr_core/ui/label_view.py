@@ -11,7 +11,8 @@ import streamlit as st
 from cxr_core.data.audit import Finding
 from cxr_core.data.catalog import Catalog
 from cxr_core.diagnosis import label_review
-from cxr_core.errors import DatasetError
+from cxr_core.errors import CxrError, DatasetError
+from cxr_core.training import label_source
 from cxr_core.ui import background, loaders, notices, words
 
 Review = background.Task[pd.DataFrame]
@@ -45,12 +46,23 @@ def panel(catalog: Catalog, findings: Sequence[Finding]) -> None:
         background.watch(review, _films, "labels", stop="Stop")
         st.caption("It goes on if you leave this page.")
         return
-    if label_review.has_kept(catalog):
-        _outcome(findings)
-        return
+    found = source(catalog)
+    if found is not None:
+        _outcome(findings, found)
+        if label_review.has_kept(catalog):
+            return
     if review is not None:
         _failure(catalog, review)
     _offer(catalog)
+
+
+def source(catalog: Catalog) -> label_source.Source | None:
+    """Return the predictions that the labels of a set are checked with, None before there are."""
+    try:
+        store = loaders.store()
+    except CxrError:  # labels can be checked without it
+        store = None
+    return label_source.best(catalog, store)
 
 
 def ranking(suspects: Sequence[Mapping[str, Any]]) -> None:
@@ -127,14 +139,18 @@ def _failure(catalog: Catalog, review: Review) -> None:
         notices.wrong(error)
 
 
-def _outcome(findings: Sequence[Finding]) -> None:
+def _outcome(findings: Sequence[Finding], found_by: label_source.Source) -> None:
     found = next((f for f in findings if f.kind == "label_suspects"), None)
     if found is None:
         st.markdown("All labels were checked against the other films: none stands out.")
-        return
-    st.markdown(
-        f"{words.count(found.count, 'label')} may be wrong. The finding "
-        f'"{found.title}" has the films, ranked.'
+    else:
+        st.markdown(
+            f"{words.count(found.count, 'label')} may be wrong. The finding "
+            f'"{found.title}" has the films, ranked.'
+        )
+    st.caption(
+        f"By {words.plain(found_by.name)}, each film predicted without it and its patient; AUROC "
+        f"{words.figure(found_by.auroc)} on the labels as they are."
     )
 
 
