@@ -102,7 +102,7 @@ def test_the_summary_is_that_of_the_films_one_by_one(
 ) -> None:
     predictor = Predictor(three_class_bundle)
     films = catalog.scan(phantoms)
-    summary = evaluate.evaluate(predictor, three_class_bundle, films, "test")
+    summary = evaluate.evaluate(predictor, three_class_bundle, films, "test").summary
     test = films.frame[films.frame["split"] == "test"]
     decided = []
     for path in test["path"]:
@@ -115,6 +115,20 @@ def test_the_summary_is_that_of_the_films_one_by_one(
     assert summary["seen_in_training"] == summary["excluded"] == 0
     assert set(summary["per_class"]) == set(tiny.THREE)
     assert len(summary["ci95"]["auc"]) == 2
+
+
+def test_intervals_are_drawn_with_the_seed_of_the_models_run(
+    three_class_bundle: Path, phantoms: Path
+) -> None:
+    films = catalog.scan(phantoms)
+    summaries = []
+    for seed in (0, 7, 7):
+        predictor = Predictor(three_class_bundle)
+        predictor.info = predictor.info.model_copy(update={"config": {"seed": seed}})
+        summaries.append(evaluate.evaluate(predictor, three_class_bundle, films, "test").summary)
+    assert summaries[1] == summaries[2]
+    assert summaries[0]["ci95"] != summaries[1]["ci95"]
+    assert summaries[0]["accuracy"] == summaries[1]["accuracy"]
 
 
 def test_classes_that_the_model_does_not_know_are_named(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from cxr_core.evaluation.intervals import (
     patient_groups,
@@ -87,20 +87,22 @@ def test_the_interval_of_a_rate_is_near_the_exact_one(right, films):
     assert high == pytest.approx(exact.high, abs=0.1 * (exact.high - exact.low))
 
 
-@pytest.mark.parametrize("films_per_patient", [1, 4])
-def test_auroc_intervals_cover_the_truth_in_about_95_percent(films_per_patient):
-    # Two unit normals 1.5 apart have AUROC Phi(1.5 / sqrt 2) = 0.8556.
-    truth, rng, covered, sets = 0.8556, np.random.default_rng(7), 0, 300
+@pytest.mark.parametrize(("truth", "films_per_patient"), [(0.85, 3), (0.98, 2)])
+def test_auroc_intervals_cover_the_truth_in_about_95_percent(truth, films_per_patient):
+    # Two unit normals d apart have AUROC Phi(d / sqrt 2).
+    distance = np.sqrt(2) * norm.ppf(truth)
+    rng, covered, sets = np.random.default_rng(7), 0, 120
     patients = np.repeat(np.arange(100), films_per_patient)
+    groups = patient_groups(len(patients), patients)
     for _ in range(sets):
         labels = rng.integers(2, size=100)[patients]
         # Most of the variance is the patient's, so the films of one patient are near copies.
         noise = np.sqrt(0.8) * rng.normal(size=100)[patients]
         noise += np.sqrt(0.2) * rng.normal(size=len(patients))
-        finding = 1 / (1 + np.exp(-(1.5 * labels + noise)))
+        finding = 1 / (1 + np.exp(-(distance * labels + noise)))
         table = np.column_stack([1 - finding, finding])
-        summary = summarise(labels, table, ["A", "B"], 0.5, patients=patients, resamples=200)
+        summary = summarise(labels, table, ["A", "B"], 0.5, patients=groups, resamples=100)
         low, high = summary["ci95"]["auc"]
         covered += low <= truth <= high
-    # 300 sets know the coverage to about 2.5 points; 92 to 98 % is the aim.
-    assert 0.91 <= covered / sets <= 0.985
+    # 120 sets know the coverage to about 4 points. At 0.98 percentiles would hold it in 87 %.
+    assert 0.91 <= covered / sets <= 0.99
