@@ -30,7 +30,7 @@ def told(films: pd.DataFrame, wrong: int = 0) -> pd.DataFrame:
     )
 
 
-def cross_validated(store: RunStore, films: Catalog, folder) -> str:
+def cross_validated(store: RunStore, films: Catalog, folder, wrong: int = 0) -> str:
     """Leave a complete cross-validation of these films in the store, as the trainer would have."""
     used, _ = exclusions.without(films)
     config = RunConfig().with_values({"data.root": str(films.root)})
@@ -39,7 +39,7 @@ def cross_validated(store: RunStore, films: Catalog, folder) -> str:
         place = folder / run.run_id
         table = splits.cut(used, store.config(run.run_id).data, 0).table
         held_out = table[table["split"] == "test"]
-        logits = np.log(told(held_out)[list(tiny.THREE)])
+        logits = np.log(told(held_out, wrong)[list(tiny.THREE)])
         logits.columns = pd.Index([f"logit_{label}" for label in tiny.THREE])
         predictions = pd.concat([held_out.reset_index(drop=True), logits], axis=1)
         (place / "bundle").mkdir(parents=True)
@@ -74,6 +74,11 @@ def test_one_of_other_films_labels_or_patients_is_not(store, films, tmp_path):
     assert label_source.best(replace(films, frame=frame), store) is None
     together = films.frame.assign(patient_id="somebody")
     assert label_source.best(replace(films, frame=together), store) is None
+
+
+def test_one_that_hardly_tells_the_classes_apart_is_not(store, films, tmp_path):
+    cross_validated(store, films, tmp_path, wrong=20)
+    assert label_source.best(films, store) is None
 
 
 def test_excluded_films_have_no_prediction_and_are_no_hindrance(store, films, tmp_path):
