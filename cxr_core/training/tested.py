@@ -15,7 +15,7 @@ from cxr_core.training.tracking import RunStore
 class Films:
     """The films of one part, in the order of the run's predictions."""
 
-    table: pd.DataFrame  # path, label, patient_id ("" where unknown)
+    table: pd.DataFrame  # path, label, patient_id and md5 ("" where unknown)
     labels: np.ndarray  # int (n,): the class's number
     logits: np.ndarray  # float64 (n, classes), before temperature
     probabilities: np.ndarray  # float64 (n, classes), calibrated
@@ -47,10 +47,13 @@ def load(run_id: str, store: RunStore) -> Tested:
         TrainingError: its predictions are.
     """
     info = bundle.read(store.path(run_id, f"bundle/{bundle.INFO_FILE}").parent)
+    known = bundle.read_splits(store.path(run_id, f"bundle/{bundle.SPLITS_FILE}").parent)
+    md5_of = known.drop_duplicates("path").set_index("path")["md5"]
     path = store.path(run_id, "predictions.parquet")
     columns = [f"logit_{label}" for label in info.classes]
     try:
         table = pd.read_parquet(path)
+        table["md5"] = table["path"].map(md5_of)
         parts = [_films(table[table["split"] == part], columns, info) for part in ("val", "test")]
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
@@ -62,7 +65,7 @@ def load(run_id: str, store: RunStore) -> Tested:
 def _films(table: pd.DataFrame, columns: list[str], info: bundle.BundleInfo) -> Films:
     logits = table[columns].to_numpy(np.float64)
     return Films(
-        table[["path", "label", "patient_id"]].fillna("").reset_index(drop=True),
+        table[["path", "label", "patient_id", "md5"]].fillna("").reset_index(drop=True),
         np.array([info.classes.index(label) for label in table["label"]], dtype=np.intp),
         logits,
         scores.probabilities(logits, info.temperature) if len(logits) else logits,

@@ -12,9 +12,6 @@ def show(run_id: str, tested: Tested) -> None:
     """Draw forecast against outcome on the test films, before and after the temperature."""
     info, films = tested.info, tested.test
     st.markdown("#### Calibration")
-    if not len(films):
-        st.markdown("Without test films nobody knows whether the probabilities come true.")
-        return
     raw = scores.probabilities(films.logits)
     before = calibration.expected_calibration_error(films.labels, raw)
     summary = info.metrics.get("test", {})

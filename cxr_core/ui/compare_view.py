@@ -73,7 +73,7 @@ def unique_names(runs: Sequence[RunRecord]) -> dict[str, str]:
 def common(runs: Mapping[str, RunRecord], tested: Mapping[str, Tested]) -> Compared | str:
     """Bring runs to the test films that all of them have, or say why that cannot be.
 
-    Films are the same where path and label agree.
+    Films are the same where contents and label agree, wherever they lie.
     """
     if len(tested) < 2:
         return "Two runs with a model are needed to compare what they say about test films."
@@ -83,15 +83,11 @@ def common(runs: Mapping[str, RunRecord], tested: Mapping[str, Tested]) -> Compa
         return (
             f"These runs tell different classes apart ({lists}), so their answers differ in kind."
         )
-    keys = {
-        name: pd.Index(each.test.table["path"] + "\n" + each.test.table["label"])
-        for name, each in tested.items()
-    }
+    keys = {name: _keys(each.test.table) for name, each in tested.items()}
     shared, *others = keys.values()
     for other in others:
         shared = shared.intersection(other, sort=False)
-    labels = {str(key).rpartition("\n")[2] for key in shared}
-    if len(labels) < 2:
+    if len({label for _, label, _ in shared}) < 2:
         return (
             "These runs have no test films in common, or of one class only: they were trained on "
             "other films, or divided them by another seed. Train them on the same films with the "
@@ -104,6 +100,12 @@ def common(runs: Mapping[str, RunRecord], tested: Mapping[str, Tested]) -> Compa
             for name, each in tested.items()
         },
     )
+
+
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    """Return what names each film: contents, label, and which it is of several such copies."""
+    copy = table.groupby(["md5", "label"]).cumcount()
+    return pd.MultiIndex.from_arrays([table["md5"], table["label"], copy])
 
 
 def _taken(films: Films, rows: np.ndarray) -> Films:

@@ -70,9 +70,6 @@ def show(run: RunRecord, tested: Tested) -> None:
         run: the run.
         tested: what its model said.
     """
-    if not len(tested.test):
-        st.markdown("This model has no test films of its own, so nothing is known of its worth.")
-        return
     threshold = _threshold(run, tested)
     summary = summarised(run.run_id, threshold, tested)
     _headlines(summary)

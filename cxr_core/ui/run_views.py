@@ -187,7 +187,9 @@ def _judged(run: RunRecord, tab: str) -> None:
     except CxrError as error:
         notices.wrong(error)
         return
-    if tab == "Test results":
+    if tab != "Card" and not len(tested.test):
+        st.markdown("This model has no test films of its own, so nobody knows what it is worth.")
+    elif tab == "Test results":
         results_view.show(run, tested)
     elif tab == "Mistakes":
         mistakes_view.show(run, tested)
