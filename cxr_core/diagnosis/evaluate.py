@@ -32,6 +32,7 @@ class Selection:
     origin: str  # why these, in a sentence
     seen: int  # films among them that the model was trained or tuned on
     excluded: int  # films among them on the data set's list of excluded films
+    external: bool  # whether the model was trained on another data set
 
 
 def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selection:
@@ -77,7 +78,22 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
         origin,
         seen=int(chosen["md5"].isin(learned_from).sum()),
         excluded=int(excluded[chosen.index].sum()),
+        external=bool(known < KNOWN_SHARE),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a model said about labelled films, and what that is worth."""
+
+    # Of `metrics.summarise`, with ``films`` (which they are, in a sentence), ``seen_in_training``
+    # (how many of them the model learned from), ``excluded`` (how many are on the data set's list
+    # of excluded films; they count all the same), ``external`` (whether it is another set than the
+    # model's own), ``model``, ``data`` and ``synthetic``.
+    summary: dict[str, Any]
+    labels: np.ndarray  # int (n,): the class's number
+    logits: np.ndarray  # float64 (n, classes), before temperature
+    probabilities: np.ndarray  # float64 (n, classes), calibrated
 
 
 def _with_known_patients(films: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +114,7 @@ def evaluate(
     part: Part,
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Evaluated:
     """Evaluate a model on a data set.
 
     Args:
@@ -107,12 +123,6 @@ def evaluate(
         catalog: the data set.
         part: as for :func:`select`.
         progress: called now and then with films decoded and films in all.
-
-    Returns:
-        The summary of `metrics.summarise`, with ``films`` (which they are, in a sentence),
-        ``seen_in_training`` (how many of them the model learned from), ``excluded`` (how many are
-        on the data set's list of excluded films; they count all the same), ``model``, ``data`` and
-        ``synthetic``.
 
     Raises:
         DatasetError: there are no films to evaluate on, or they have classes that the model does
@@ -135,14 +145,16 @@ def evaluate(
     films = batches.decode(catalog.root, table, info.image, progress=progress)
     rows = films.rows(table["md5"])
     # In pieces from the file: a large set does not fit into memory at once.
-    probabilities = np.concatenate(
+    logits = np.concatenate(
         [
-            predictor.probabilities(films.pixels[rows[start : start + 256]])
+            predictor.logits(films.pixels[rows[start : start + 256]])
             for start in range(0, len(rows), 256)
         ]
     )
+    probabilities = metrics.probabilities(logits, info.temperature)
+    labels = np.array([info.classes.index(label) for label in table["label"]], np.intp)
     summary = metrics.summarise(
-        [info.classes.index(label) for label in table["label"]],
+        labels,
         probabilities,
         info.classes,
         info.threshold.value,
@@ -150,15 +162,16 @@ def evaluate(
         # The run's own test drew with this seed: on its films the intervals are the same too.
         seed=int(info.config.get("seed", 0)),
     )
-    return {
-        **summary,
+    summary |= {
         "films": chosen.origin,
         "seen_in_training": chosen.seen,
         "excluded": chosen.excluded,
+        "external": chosen.external,
         "model": info.name,
         "data": catalog.name,
         "synthetic": catalog.synthetic,
     }
+    return Evaluated(summary, labels, logits, probabilities)
 
 
 def _words(names: list[str]) -> str:

@@ -35,7 +35,7 @@ def test_a_card_is_loud_about_synthetic_films_and_clinical_use() -> None:
     assert "not for clinical use" in told
     assert "phantoms (synthetic)" in told
     assert "On 60 synthetic test films" in told
-    assert "### Test films (n = 60, synthetic)" in told
+    assert "### Test films: n = 60, synthetic" in told
 
 
 def test_a_card_of_real_films_does_not_call_them_synthetic() -> None:
@@ -129,11 +129,13 @@ def test_other_films_come_with_which_they_are_and_the_runs_own_test_in_a_sentenc
         "external": True,
     }
     told = card.render(tiny.info(metrics={"test": own}), evaluation=evaluation)
-    assert "### Films of elsewhere (n = 60)" in told
+    assert "### Films of elsewhere: n = 60" in told
     assert "Films: every labelled film. **The model learned from 7 of them" in told
     assert "2 of them are on the set's list of excluded films." in told
-    assert f"The test of the run itself (n = 40): AUROC {text.metric(own, 'auc')}" in told
+    assert f"The test of the run itself: n = 40, AUROC {text.metric(own, 'auc')}" in told
     assert "### Test films" not in told
+    again = card.render(tiny.info(metrics={"test": other}), evaluation=evaluation)
+    assert "The test of the run itself gave the same figures." in again
     assert "60 films of elsewhere, a set that the model was not trained on" in claims(told)[33]
 
 

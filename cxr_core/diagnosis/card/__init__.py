@@ -5,6 +5,6 @@ answers the items of CLAIM 2024 (see `claim`). What is not known is said to be "
 nothing is filled in by guess. `markdown` writes it as text, `printed` as a page with figures.
 """
 
-from cxr_core.diagnosis.card.markdown import Section, render, sections, title
+from cxr_core.diagnosis.card.markdown import Section, opening, render, sections
 
-__all__ = ["Section", "render", "sections", "title"]
+__all__ = ["Section", "opening", "render", "sections"]

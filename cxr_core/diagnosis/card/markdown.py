@@ -23,6 +23,10 @@ from cxr_core.diagnosis.card.text import (
 if TYPE_CHECKING:  # bundle.py writes cards; at run time only it imports this module
     from cxr_core.diagnosis.bundle import BundleInfo
 
+SYNTHETIC = (
+    "Trained on synthetic films only: drawings by a program, not X-rays of people. What this model "
+    "says about a real film means nothing."
+)
 PARTS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 # Settings that every card names; of the others those that differ from their defaults.
@@ -60,29 +64,21 @@ def render(
 ) -> str:
     """Return the model card of a bundle as Markdown; arguments as for :func:`sections`."""
     told = sections(info, evaluation=evaluation, ece_before=ece_before)
-    return (
-        "\n\n".join(
-            [f"# {title(info)}", opening(info, evaluation)]
-            + [f"## {section.title}\n\n{section.body}" for section in told]
-            + [""]
-        ).rstrip("\n")
-        + "\n"
-    )
-
-
-def title(info: "BundleInfo") -> str:
-    """Return the card's title, as Markdown."""
-    return f"Model card: {plain(info.name)}"
+    blocks = [f"# Model card: {plain(info.name)}", opening(info, evaluation)]
+    blocks += [f"## {section.title}\n\n{section.body}" for section in told]
+    return "\n\n".join(blocks) + "\n"
 
 
 def opening(info: "BundleInfo", evaluation: Mapping[str, Any] | None = None) -> str:
     """Return what stands at the top: the warnings, and the card in a paragraph."""
     lines = [f"**{NOT_FOR_CLINICAL_USE}**"]
     if info.data.synthetic:
-        lines.append(
-            "**Trained on synthetic films only: drawings by a program, not X-rays of people. What "
-            "this model says about a real film means nothing.**"
-        )
+        lines.append(f"**{SYNTHETIC}**")
+    return "\n\n".join([*lines, in_a_paragraph(info, evaluation)])
+
+
+def in_a_paragraph(info: "BundleInfo", evaluation: Mapping[str, Any] | None = None) -> str:
+    """Return the card in short: what the model is, and the results that the card shows."""
     trained = sum((info.data.counts.get("train") or {}).values())
     kind = (
         f"An ensemble of {count(len(info.members), 'network')}"
@@ -90,11 +86,10 @@ def opening(info: "BundleInfo", evaluation: Mapping[str, Any] | None = None) -> 
         else f"A neural network ({plain(info.architecture)})"
     )
     on = f"{count(trained, 'film')} of " if trained else ""
-    lines.append(
+    return (
         f"{kind} that sorts frontal chest radiographs into {listing(info.classes)}, trained on "
         f"{on}{fact(info.data.name)}. {_in_short(info, evaluation)}"
     )
-    return "\n\n".join(lines)
 
 
 def sections(
@@ -129,12 +124,24 @@ def sections(
 # -- what it is ------------------------------------------------------------------------------------
 
 
+def _in_figures(summary: Mapping[str, Any]) -> str:
+    """Return a test in a line, to be read and to be compared with another."""
+    return (
+        f"n = {summary['n']:,}, AUROC {metric(summary, 'auc')}, sensitivity "
+        f"{metric(summary, 'sensitivity', True)}, specificity "
+        f"{metric(summary, 'specificity', True)}"
+    )
+
+
 def _in_short(info: "BundleInfo", evaluation: Mapping[str, Any] | None) -> str:
     """Return the results that the card shows, in a sentence."""
     shown = evaluation or info.metrics.get("test")
     if not shown:
         return f"Test results: {NOT_REPORTED}."
-    where = f"films of {plain(evaluation['data'])}" if evaluation else "test films"
+    where = "test films"
+    if evaluation:
+        same = evaluation["data"] == info.data.name
+        where = "films of this set" if same else f"films of {plain(evaluation['data'])}"
     drawn = evaluation["synthetic"] if evaluation else info.data.synthetic
     return (
         f"On {shown['n']:,} {'synthetic ' if drawn else ''}{where}: AUROC {metric(shown, 'auc')}, "
@@ -340,12 +347,10 @@ def _results(info: "BundleInfo", evaluation: Mapping[str, Any] | None) -> str:
     )
     if evaluation:
         before = f"The test of the run itself: {NOT_REPORTED}."
-        if test:
-            before = (
-                f"The test of the run itself (n = {test['n']:,}): AUROC {metric(test, 'auc')}, "
-                f"sensitivity {metric(test, 'sensitivity', True)}, specificity "
-                f"{metric(test, 'specificity', True)}."
-            )
+        if test and _in_figures(test) == _in_figures(evaluation):
+            before = "The test of the run itself gave the same figures."
+        elif test:
+            before = f"The test of the run itself: {_in_figures(test)}."
         return "\n\n".join([note, _evaluated(info, evaluation), before])
     parts = [note]
     drawn = info.data.synthetic
@@ -380,7 +385,7 @@ def _evaluated(info: "BundleInfo", evaluation: Mapping[str, Any]) -> str:
 def _heading(name: str, summary: Mapping[str, Any], *, synthetic: bool) -> str:
     patients = summary.get("patients")
     of = f", {count(patients, 'patient')}" if patients else ""
-    return f"### {name} (n = {summary['n']:,}{of}{', synthetic' if synthetic else ''})"
+    return f"### {name}: n = {summary['n']:,}{of}{', synthetic' if synthetic else ''}"
 
 
 def _tables(summary: Mapping[str, Any], info: "BundleInfo") -> list[str]:

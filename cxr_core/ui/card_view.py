@@ -1,0 +1,55 @@
+"""A run's model card as it prints, to read on the page and to take away."""
+
+import re
+
+import streamlit as st
+
+from cxr_core.diagnosis import bundle, card
+from cxr_core.diagnosis.card import printed
+from cxr_core.training import reports
+from cxr_core.training.tested import Tested
+from cxr_core.training.tracking import RunRecord
+from cxr_core.ui import loaders
+
+_WIDTH = 860  # px; a card is read, and lines of a whole screen are not
+_FOLDED = ("claim",)  # sections that would make the page three times as long
+
+
+def show(run: RunRecord, tested: Tested) -> None:
+    """Draw the card of a run's model, with buttons to download it.
+
+    Args:
+        run: the run.
+        tested: what its model said.
+    """
+    with st.container(horizontal=True):
+        st.download_button(
+            "Card for print (HTML)",
+            data=lambda: reports.page(tested, loaders.store()).encode(),
+            file_name=f"{run.name}-{run.run_id[:8]}-card.html",
+            mime="text/html",
+            icon=":material/print:",
+            type="primary",
+            on_click="ignore",
+            help="One page with all figures; it opens without a network. About 5 MB.",
+            key=f"card:html:{run.run_id}",
+        )
+        st.download_button(
+            bundle.CARD_FILE,
+            data=lambda: reports.text(tested).encode(),
+            file_name=bundle.CARD_FILE,
+            mime="text/markdown",
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"card:markdown:{run.run_id}",
+        )
+    info = tested.info
+    with st.container(border=True, width=_WIDTH):
+        st.markdown(card.opening(info))
+        for section in card.sections(info, ece_before=printed.ece_before(tested.val)):
+            body = re.sub("^### ", "##### ", section.body, flags=re.MULTILINE)
+            if section.name in _FOLDED:
+                with st.expander(f"{section.title}, item by item", icon=":material/checklist:"):
+                    st.markdown(body)
+            else:
+                st.markdown(f"#### {section.title}\n\n{body}")
