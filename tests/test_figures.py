@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from cxr_core import figures
 
@@ -81,6 +81,8 @@ def every_figure(history, predictions):
         "score_bins": figures.score_bins([0, 0.5, 1], {"NORMAL": [3, 1]}, 0.5),
         "confusion": figures.confusion([[3, 1], [0, 4]], CLASSES[:2]),
         "roc": figures.roc(labels, table, CLASSES, 0.5),
+        "precision_recall": figures.precision_recall(labels, table, CLASSES, 0.5),
+        "rocs": figures.rocs(labels, {"one": table[:, 1]}, {"one": 0.5}),
         "probability_bars": figures.probability_bars({"NORMAL": 0.1, "PNEUMONIA": 0.9}, 0.4),
         "sparkline": figures.sparkline([0.7, 0.8]),
         "score_histogram": figures.score_histogram(labels, table, CLASSES, 0.5),
@@ -354,6 +356,43 @@ def test_roc_of_more_classes_puts_the_operating_point_on_any_finding(predictions
 def test_roc_without_both_kinds_of_films_draws_no_curve():
     figure = figures.roc([1, 1], [[0.4, 0.6], [0.1, 0.9]], CLASSES[:2], 0.5)
     assert [trace.name for trace in figure.data] == ["Chance"]
+
+
+def test_precision_recall_names_average_precision_and_the_operating_point():
+    labels = np.array([0, 0, 1, 0, 1, 1])
+    finding = np.array([0.1, 0.2, 0.3, 0.6, 0.8, 0.9])
+    table = np.column_stack([1 - finding, finding])
+    figure = figures.precision_recall(labels, table, CLASSES[:2], 0.5)
+    area = average_precision_score(labels, finding)
+    curve = traces(figure)[f"PNEUMONIA: average precision {area:.3f}"]
+    precision, recall, _ = precision_recall_curve(labels, finding)
+    np.testing.assert_allclose(curve.x, recall[-2::-1])
+    np.testing.assert_allclose(curve.y, precision[-2::-1])
+    point = traces(figure)["Threshold 50.0%"]
+    assert (point.x[0], point.y[0]) == pytest.approx((2 / 3, 2 / 3))
+    assert traces(figure)["Chance"].y[0] == 0.5
+
+
+def test_rocs_give_each_model_its_curve_and_its_own_operating_point():
+    labels = np.array([0, 0, 1, 1])
+    good, poor = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
+    figure = figures.rocs(labels, {"good": good, "poor": poor}, {"good": 0.5, "poor": 0.85})
+    assert {"good: AUROC 1.000", "poor: AUROC 0.750"} <= set(traces(figure))
+    points = {
+        trace.name: (trace.x[0], trace.y[0]) for trace in figure.data if trace.mode == "markers"
+    }
+    assert points == {"good": (0, 1), "poor": (0, 0.5)}
+
+
+def test_groups_show_value_and_interval_and_leave_out_what_is_undefined():
+    rows = [
+        {"group": "large", "n": 80, "auc": 0.9, "ci95": {"auc": [0.8, 0.95]}},
+        {"group": "small", "n": 4, "auc": None, "ci95": {}},
+    ]
+    (points,) = figures.by_group(rows, "auc", "AUROC", 0.88).data
+    assert list(points.y) == ["large (n = 80)"]
+    assert points.error_x.array[0] == pytest.approx(0.05)
+    assert points.error_x.arrayminus[0] == pytest.approx(0.1)
 
 
 def test_probability_bars_mark_the_threshold_on_the_findings_bar():

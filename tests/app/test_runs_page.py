@@ -1,0 +1,169 @@
+"""The Runs page: what a finished run says in each tab, several runs beside each other."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Finished, texts
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.config import ImageConfig
+from cxr_core.data import sources
+from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
+from cxr_core.evaluation import scores
+from cxr_core.training.tested import Films, Tested, load
+from cxr_core.training.tracking import RunStore
+from cxr_core.ui import compare_view, mistakes_view, subgroups_view
+
+Open = Callable[..., AppTest]
+
+
+def films_of(names: list[str], findings: list[int], logits: list[float]) -> Films:
+    """Films of two classes with the logits of the second."""
+    table = pd.DataFrame(
+        {
+            "path": [f"{name}.png" for name in names],
+            "label": [("NORMAL", "PNEUMONIA")[finding] for finding in findings],
+            "patient_id": "",
+            "md5": names,
+        }
+    )
+    pairs = scores.expand_logits(np.array(logits)[:, None])
+    return Films(table, np.array(findings), pairs, scores.probabilities(pairs))
+
+
+def tested_on(films: Films, classes: tuple[str, ...] = ("NORMAL", "PNEUMONIA")) -> Tested:
+    info = BundleInfo(
+        name="tiny",
+        classes=classes,
+        image=ImageConfig(),
+        architecture="plain_cnn",
+        cam_layer="conv",
+        threshold=ThresholdInfo(value=0.5, method="youden"),
+        data=DataInfo(name="drawn", synthetic=True, counts={}),
+    )
+    return Tested(info, films, films)
+
+
+# -- what is computed for the page ----------------------------------------------------------------
+
+
+def test_galleries_put_the_gravest_mistakes_first():
+    films = films_of(list("abcdef"), [0, 0, 0, 1, 1, 1], [-3, 0.5, 4, 3, -1, -2])
+    kinds = {
+        kind.title: kind.rows.tolist() for kind in mistakes_view.galleries(tested_on(films), 0.5)
+    }
+    assert kinds["Most certain and wrong"] == [2, 5, 4, 1]
+    assert kinds["Missed findings"] == [5, 4]
+    assert kinds["False alarms"] == [2, 1]
+    assert kinds["Least certain"][0] == 1
+    assert sorted(kinds["Right"]) == [0, 3]
+
+
+def test_certainty_is_counted_from_the_threshold_not_from_one_half():
+    films = films_of(list("ab"), [1, 0], [np.log(0.85 / 0.15), np.log(0.55 / 0.45)])
+    # At 0.9, 0.55 is further below than 0.85 and is the surer "normal".
+    kinds = mistakes_view.galleries(tested_on(films), 0.9)
+    assert kinds[3].rows.tolist() == [0, 1]
+
+
+def test_runs_are_compared_on_the_films_that_they_share_wherever_those_lie():
+    one = tested_on(films_of(list("abcd"), [0, 1, 0, 1], [-1, 1, -2, 2]))
+    other = films_of(list("dxba"), [1, 0, 1, 0], [5, 0, 6, -7])
+    other.table["path"] = [f"moved/{path}" for path in other.table["path"]]
+    compared = compare_view.common({}, {"one": one, "other": tested_on(other)})
+    assert not isinstance(compared, str)
+    first, second = (each.test for each in compared.tested.values())
+    assert first.table["md5"].tolist() == second.table["md5"].tolist() == ["a", "b", "d"]
+    assert second.logits[:, 1].tolist() == [-7, 6, 5]
+    assert first.labels.tolist() == second.labels.tolist() == [0, 1, 1]
+
+
+def test_copies_of_a_film_are_told_apart_when_runs_are_compared():
+    one = tested_on(films_of(list("aab"), [0, 0, 1], [-1, -2, 3]))
+    compared = compare_view.common({}, {"one": one, "other": one})
+    assert not isinstance(compared, str)
+    assert [len(each.test) for each in compared.tested.values()] == [3, 3]
+
+
+def test_runs_that_cannot_be_compared_say_why():
+    one = tested_on(films_of(list("ab"), [0, 1], [-1, 1]))
+    apart = tested_on(films_of(list("cd"), [0, 1], [-1, 1]))
+    assert "no test films in common" in compare_view.common({}, {"one": one, "other": apart})
+    three = replace(one, info=tested_on(one.test, ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")).info)
+    assert "different classes" in compare_view.common({}, {"one": one, "other": three})
+    assert "Two runs" in compare_view.common({}, {"one": one})
+
+
+def test_test_films_are_divided_by_columns_of_the_set(phantoms, finished: Finished):
+    catalog = sources.open_catalog(str(phantoms))
+    tested = load(finished.run_id, RunStore())
+    extra = np.where(np.arange(len(catalog.frame)) % 2, "F", None)
+    catalog = replace(catalog, frame=catalog.frame.assign(sex=extra))
+    kinds = subgroups_view.divisions(catalog, tested)
+    assert {"Image size", "sex"} <= set(kinds)
+    assert set(kinds["sex"]) == {"F", ""}
+    assert all(len(groups) == len(tested.test) for groups in kinds.values())
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def at_tab(open_page: Open, finished: Finished, tab: str, **state: object) -> AppTest:
+    app = open_page("runs", **{f"tabs:{finished.run_id}": tab}, **state)
+    assert not app.exception
+    return app
+
+
+@pytest.mark.slow
+def test_everything_follows_the_threshold(open_page: Open, finished: Finished):
+    app = at_tab(open_page, finished, "Test results")
+    assert "all figures below are at it" in texts(app)
+    before = {metric.label: metric.value for metric in app.metric}
+    slider = next(s for s in app.slider if s.label.startswith("Threshold"))
+    app = slider.set_value(100.0).run()
+    assert not app.exception
+    after = {metric.label: metric.value for metric in app.metric}
+    assert after["Sensitivity"] == "0.0 %"
+    assert after["Specificity"] == "100.0 %"
+    assert before != after
+    assert "the bundle stays as it is" in texts(app)
+    chosen = next(box for box in app.selectbox if box.label == "Chosen by")
+    app = chosen.set_value("As it ships").run()
+    assert {metric.label: metric.value for metric in app.metric} == before
+
+
+@pytest.mark.slow
+def test_a_rule_chooses_the_threshold_on_validation(open_page: Open, finished: Finished):
+    app = at_tab(open_page, finished, "Test results")
+    chosen = next(box for box in app.selectbox if box.label == "Chosen by")
+    app = chosen.set_value("Sensitivity at least").run()
+    low = next(s for s in app.slider if s.label.startswith("Threshold")).value
+    target = next(field for field in app.number_input if field.label.startswith("At least"))
+    app = target.set_value(50.0).run()
+    high = next(s for s in app.slider if s.label.startswith("Threshold")).value
+    assert low < high
+
+
+@pytest.mark.slow
+def test_predictive_values_follow_the_prevalence(open_page: Open, finished: Finished):
+    app = at_tab(open_page, finished, "Test results")
+    slider = next(s for s in app.slider if s.label == "Share of people with a finding")
+    usual = next(m.value for m in app.metric if m.label == "Pos. predictive value")
+    app = slider.set_value(1.0).run()
+    rare = next(m.value for m in app.metric if m.label == "Pos. predictive value")
+    assert float(rare.rstrip(" %")) < float(usual.rstrip(" %"))
+
+
+@pytest.mark.slow
+def test_the_other_tabs_say_what_a_run_is_worth(open_page: Open, finished: Finished):
+    wrong = texts(at_tab(open_page, finished, "Mistakes"))
+    assert re.search(r"\d+ test films? of \d+ decided wrong", wrong)
+    trust = texts(at_tab(open_page, finished, "Trust"))
+    assert "Calibration" in trust
+    assert "Lungs masked" in trust
+    assert "By subgroup" in trust
+    assert "Intended use" in texts(at_tab(open_page, finished, "Card"))
