@@ -194,7 +194,7 @@ CHANGES: Mapping[str, Change] = {
     ),
     "blur": Change(
         "Blur",
-        "px (sigma)",
+        "px",
         (0, 0.5, 1, 2),
         0.5,
         "blurred by half a pixel (sigma)",

@@ -33,7 +33,7 @@ def panel() -> None:
     }
     unknown = {**finding, "name": "edges", "title": "Edges", "value": None, "ci95": None}
     unknown |= {"level": "unknown", "words": "Too few test films to tell."}
-    curve = {"x": [0, 1], "unit": "px (sigma)", "auc": [0.9, 0.8]}
+    curve = {"x": [0, 1], "unit": "px", "auc": [0.9, 0.8]}
     curve |= {"sensitivity": [0.9, 0.8], "specificity": [0.9, None]}
     probes = {
         "films": 90,

@@ -59,6 +59,7 @@ def tiny_config(root: Path, **changes: object) -> RunConfig:
             "optimise.epochs": EPOCHS,
             "augment.rotation": 5.0,
             "augment.noise": 2.0,
+            "decide.rule": "specificity",
             **changes,
         }
     )
@@ -154,6 +155,7 @@ def test_a_run_left_alone_finishes_with_all_its_files(scene):
         "splits.csv",
         "predictions.parquet",
         "evaluation.json",
+        "probes.json",
         "environment.txt",
         "train.log",
         "bundle/model.keras",
@@ -301,6 +303,7 @@ def test_the_bundle_describes_its_run(scene):
     assert info.data.fingerprint == scene.first.params["data_fingerprint"]
     assert set(info.versions) == {"python", "tensorflow", "keras", "numpy", "cxr_core"}
     assert 0 < info.threshold.value < 1
+    assert "specificity" in info.threshold.method
 
 
 def test_results_are_the_same_in_metrics_bundle_and_file(scene):
@@ -309,6 +312,15 @@ def test_results_are_the_same_in_metrics_bundle_and_file(scene):
     for name in ("accuracy", "auc", "sensitivity", "specificity"):
         assert scene.first.metrics[f"test_{name}"] == pytest.approx(results["test"][name])
     assert results["val"]["threshold"] == results["test"]["threshold"]
+
+
+def test_what_the_probes_found_is_the_same_in_bundle_and_file(scene):
+    found = json.loads(scene.store.path(scene.first.run_id, "probes.json").read_text())
+    assert found == info_of(scene, scene.first).probes
+    # Nine test films are too few for a verdict on what is used, but not on heat maps.
+    levels = {finding["name"]: finding["level"] for finding in found["findings"]}
+    assert levels["corners"] == levels["lungs_out"] == "unknown"
+    assert levels["sanity"] in ("fine", "warning")
 
 
 # -- failures and other beginnings, in this process -----------------------------------------------
