@@ -40,7 +40,8 @@ from cxr_core.training.writer import RunCancelled, RunWriter, patiently
 
 _log = logging.getLogger(__name__)
 
-_QUEUE_POLL = 1.0  # seconds between two looks at the queue
+_QUEUE_POLL = 1.0  # seconds between two looks at the queue, for each run before this one
+_LONGEST_POLL = 5.0  # seconds; a request to cancel need not wait longer
 # How libraries that write files or the run store say it, in an error of their own.
 _DISK_FULL = ("No space left on device", "database or disk is full")
 
@@ -173,38 +174,38 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
     """
     lock = FileLock(workspace.home() / "device.lock")
     while True:
-        request, first = patiently(lambda: _look(run_id, store))
+        request, before = patiently(lambda: _look(run_id, store))
         # Where there is nothing to keep yet, "stop" is "cancel".
         if request == "cancel" or (request == "stop" and not jobs.has_checkpoint(run_id)):
             raise RunCancelled
-        if first:
+        if not before:
             try:
                 lock.acquire(timeout=0)
                 break
             except Timeout:
                 pass
-        time.sleep(_QUEUE_POLL)
+        time.sleep(min(_QUEUE_POLL * (1 + before), _LONGEST_POLL))
     try:
         yield
     finally:
         lock.release()
 
 
-def _look(run_id: str, store: RunStore) -> tuple[Request | None, bool]:
-    """Give a sign of life; return what was asked of the run, and if it is the next one."""
+def _look(run_id: str, store: RunStore) -> tuple[Request | None, int]:
+    """Give a sign of life; return what was asked of the run, and how many are before it."""
     store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
-    return store.get(run_id).request, _first_in_queue(run_id, store)
+    return store.get(run_id).request, _before_in_queue(run_id, store)
 
 
-def _first_in_queue(run_id: str, store: RunStore) -> bool:
-    """Tell if no living worker of this machine is before it in the queue."""
+def _before_in_queue(run_id: str, store: RunStore) -> int:
+    """Return how many living workers of this machine are before a run in the queue."""
     host = jobs.worker_name(os.getpid()).split()[0]
+    before = 0
     for record in jobs.queue(store):
         if record.run_id == run_id:
-            return True
-        if (record.tags.get(TAG_WORKER) or host).split()[0] == host:
-            return False
-    return True
+            break
+        before += (record.tags.get(TAG_WORKER) or host).split()[0] == host
+    return before
 
 
 def _write_all_output_to(log: Path) -> None:

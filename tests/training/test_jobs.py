@@ -271,8 +271,7 @@ def test_waiting_runs_are_moved(store, moves, order):
         jobs.move(ids[name], where, store)
     names = {run_id: name for name, run_id in ids.items()}
     assert "".join(names[record.run_id] for record in jobs.queue(store)) == order
-    assert worker._first_in_queue(ids[order[0]], store)
-    assert not any(worker._first_in_queue(ids[name], store) for name in order[1:])
+    assert [worker._before_in_queue(ids[name], store) for name in order] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.FINISHED])
@@ -416,10 +415,10 @@ def in_this_process(monkeypatch):
 def test_runs_take_turns_in_the_order_they_were_asked_for(store, gone):
     queue(store, gone)  # does not hold up those behind it
     first, second = queue(store, ME), queue(store, ME)
-    assert worker._first_in_queue(first, store)
-    assert not worker._first_in_queue(second, store)
+    assert worker._before_in_queue(first, store) == 0
+    assert worker._before_in_queue(second, store) == 1
     store.set_status(first, Status.RUNNING)
-    assert worker._first_in_queue(second, store)
+    assert worker._before_in_queue(second, store) == 0
 
 
 @pytest.mark.parametrize("ask", [jobs.cancel, jobs.stop_early])
