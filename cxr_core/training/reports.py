@@ -11,7 +11,7 @@ from cxr_core.diagnosis.evaluate import Evaluated
 from cxr_core.errors import CxrError, DatasetError
 from cxr_core.figures import Lines
 from cxr_core.training import tested
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunStore
 
 PAGE_FILE = "model_card.html"
@@ -20,12 +20,12 @@ RESULTS_FILE = "evaluation.json"
 _CURVES = ("train_loss", "val_loss", "train_auroc", "val_auroc", "best_epoch")
 
 
-def text(said: Tested) -> str:
+def text(said: RunResult) -> str:
     """Return a run's card as Markdown, with what its predictions tell beyond the bundle."""
     return card.render(said.info, ece_before=printed.ece_before(said.val))
 
 
-def page(said: Tested, store: RunStore) -> str:
+def page(said: RunResult, store: RunStore) -> str:
     """Return a run's card as a page of HTML for print, with its figures."""
     return printed.html(
         said.info,
@@ -95,7 +95,7 @@ def write(
     return [folder / name for name in pieces]
 
 
-def _said(info: bundle.BundleInfo, store: RunStore) -> Tested | None:
+def _said(info: bundle.BundleInfo, store: RunStore) -> RunResult | None:
     """Return what the model's run left in the store; None where it is not there."""
     if not info.run_id:
         return None

@@ -31,7 +31,7 @@ class Films:
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class RunResult:
     """A run's model with what it said."""
 
     info: bundle.BundleInfo
@@ -39,7 +39,7 @@ class Tested:
     test: Films
 
 
-def load(run_id: str, store: RunStore) -> Tested:
+def load(run_id: str, store: RunStore) -> RunResult:
     """Read a finished run's bundle and predictions.
 
     Raises:
@@ -59,7 +59,7 @@ def load(run_id: str, store: RunStore) -> Tested:
         raise TrainingError(
             f"The predictions of run {run_id} cannot be read from {path}: {error}. Repeat the run."
         ) from error
-    return Tested(info, *parts)
+    return RunResult(info, *parts)
 
 
 def _films(table: pd.DataFrame, columns: list[str], info: bundle.BundleInfo) -> Films:

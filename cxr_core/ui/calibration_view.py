@@ -4,11 +4,11 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.evaluation import calibration, scores
-from cxr_core.training.tested import Films, Tested
+from cxr_core.training.tested import Films, RunResult
 from cxr_core.ui import charts, words
 
 
-def show(run_id: str, tested: Tested) -> None:
+def show(run_id: str, tested: RunResult) -> None:
     """Draw forecast against outcome on the test films, before and after the temperature."""
     info, films = tested.info, tested.test
     st.markdown("#### Calibration")

@@ -7,7 +7,7 @@ import streamlit as st
 from cxr_core.diagnosis import bundle, card
 from cxr_core.diagnosis.card import printed
 from cxr_core.training import reports
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import loaders
 
@@ -15,7 +15,7 @@ _WIDTH = 860  # px; a card is read, and lines of a whole screen are not
 _FOLDED = ("claim",)  # sections that would make the page three times as long
 
 
-def show(run: RunRecord, tested: Tested) -> None:
+def show(run: RunRecord, tested: RunResult) -> None:
     """Draw the card of a run's model, with buttons to download it.
 
     Args:

@@ -12,7 +12,7 @@ from cxr_core import figures
 from cxr_core.config import settings
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import comparison, scores
-from cxr_core.training.tested import Films, Tested
+from cxr_core.training.tested import Films, RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, ensemble_view, loaders, notices, results_view, run_films, words
 
@@ -24,10 +24,10 @@ class Compared:
     """Runs with a model, and what each said about the same test films."""
 
     runs: Mapping[str, RunRecord]  # by a name that no other has
-    tested: Mapping[str, Tested]  # the test films are the common ones, in one order
+    tested: Mapping[str, RunResult]  # the test films are the common ones, in one order
 
     @property
-    def first(self) -> Tested:
+    def first(self) -> RunResult:
         """The run that the others are compared with."""
         return next(iter(self.tested.values()))
 
@@ -70,7 +70,7 @@ def unique_names(runs: Sequence[RunRecord]) -> dict[str, str]:
     }
 
 
-def common(runs: Mapping[str, RunRecord], tested: Mapping[str, Tested]) -> Compared | str:
+def common(runs: Mapping[str, RunRecord], tested: Mapping[str, RunResult]) -> Compared | str:
     """Bring runs to the test films that all of them have, or say why that cannot be.
 
     Films are the same where contents and label agree, wherever they lie.

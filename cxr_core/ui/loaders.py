@@ -19,7 +19,7 @@ from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog, with_patients
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import DatasetError, UnreadableImageError
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tested import load as load_tested
 from cxr_core.training.tracking import RunStore
 from cxr_core.ui import background
@@ -255,7 +255,7 @@ def _store(home: str, uri: str) -> RunStore:
     return RunStore(uri or None)
 
 
-def tested(run_id: str) -> Tested:
+def tested(run_id: str) -> RunResult:
     """Return what a finished run's model said about its films.
 
     Raises:
@@ -265,5 +265,5 @@ def tested(run_id: str) -> Tested:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _tested(home: str, run_id: str) -> Tested:
+def _tested(home: str, run_id: str) -> RunResult:
     return load_tested(run_id, store())

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cxr_core.evaluation import scores
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import run_films, words
 
@@ -20,7 +20,7 @@ class Gallery:
     meaning: str
 
 
-def galleries(tested: Tested, threshold: float) -> list[Gallery]:
+def galleries(tested: RunResult, threshold: float) -> list[Gallery]:
     """Sort test films into galleries.
 
     Certainty is the distance of the probability of any finding from the threshold, as a share of
@@ -55,7 +55,7 @@ def galleries(tested: Tested, threshold: float) -> list[Gallery]:
 
 
 @st.fragment
-def show(run: RunRecord, tested: Tested) -> None:
+def show(run: RunRecord, tested: RunResult) -> None:
     """Draw the galleries at the threshold that the bundle ships with."""
     threshold = tested.info.threshold.value
     kinds = galleries(tested, threshold)

@@ -10,7 +10,7 @@ import streamlit as st
 from cxr_core import figures
 from cxr_core.evaluation import metrics, operating, scores
 from cxr_core.evaluation.operating import Rule
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, run_films, words
 
@@ -63,7 +63,7 @@ _EXAMPLES = (0.1, 0.3, 0.5, 0.7, 0.9)  # probabilities shown at another prevalen
 
 
 @st.fragment
-def show(run: RunRecord, tested: Tested) -> None:
+def show(run: RunRecord, tested: RunResult) -> None:
     """Draw everything that the test films say at a threshold that the reader may move.
 
     Args:
@@ -85,13 +85,13 @@ def show(run: RunRecord, tested: Tested) -> None:
     _prevalence(run, tested, summary, threshold)
 
 
-def summarised(run_id: str, threshold: float, tested: Tested) -> dict[str, Any]:
+def summarised(run_id: str, threshold: float, tested: RunResult) -> dict[str, Any]:
     """Return the metrics of a run's test films at a threshold, as the run itself counted them."""
     return _summarised(run_id, tested.info.created, threshold, tested)
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _summarised(run_id: str, created: str, threshold: float, _tested: Tested) -> dict[str, Any]:
+def _summarised(run_id: str, created: str, threshold: float, _tested: RunResult) -> dict[str, Any]:
     info = _tested.info
     return metrics.summarise(
         _tested.test.labels,
@@ -103,7 +103,7 @@ def _summarised(run_id: str, created: str, threshold: float, _tested: Tested) ->
     )
 
 
-def _threshold(run: RunRecord, tested: Tested) -> float:
+def _threshold(run: RunRecord, tested: RunResult) -> float:
     """Draw the choice of a threshold; return it, 0-1."""
     shipped = tested.info.threshold
     exact, moved, rule = (f"threshold{part}:{run.run_id}" for part in ("", ":slider", ":rule"))
@@ -160,7 +160,7 @@ def _threshold(run: RunRecord, tested: Tested) -> float:
     return threshold
 
 
-def _chosen(run_id: str, tested: Tested) -> float:
+def _chosen(run_id: str, tested: RunResult) -> float:
     """Return the threshold by the rule that the reader asks for, from the validation films."""
     name = st.session_state[f"threshold:rule:{run_id}"]
     kind = _RULES[name]
@@ -193,7 +193,7 @@ def _headlines(summary: Mapping[str, Any]) -> None:
 
 
 def _matrix_and_films(
-    run: RunRecord, tested: Tested, summary: Mapping[str, Any], threshold: float
+    run: RunRecord, tested: RunResult, summary: Mapping[str, Any], threshold: float
 ) -> None:
     classes = tested.info.classes
     left, right = st.columns([1, 1.25], gap="large")
@@ -226,7 +226,9 @@ def _matrix_and_films(
         run_films.grid(run, tested, rows, threshold, f"cell:{run.run_id}:{truth}:{decision}")
 
 
-def _curves(run: RunRecord, tested: Tested, summary: Mapping[str, Any], threshold: float) -> None:
+def _curves(
+    run: RunRecord, tested: RunResult, summary: Mapping[str, Any], threshold: float
+) -> None:
     arguments = (tested.test.labels, tested.test.probabilities, tested.info.classes, threshold)
     left, right = st.columns(2, gap="large")
     with left:
@@ -246,7 +248,7 @@ def _curves(run: RunRecord, tested: Tested, summary: Mapping[str, Any], threshol
 
 
 def _prevalence(
-    run: RunRecord, tested: Tested, summary: Mapping[str, Any], threshold: float
+    run: RunRecord, tested: RunResult, summary: Mapping[str, Any], threshold: float
 ) -> None:
     """Draw what the same answers are worth where findings are rarer or more common."""
     here = float((tested.test.labels != 0).mean())

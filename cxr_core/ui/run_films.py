@@ -11,7 +11,7 @@ from cxr_core.data import sources
 from cxr_core.diagnosis import explain
 from cxr_core.errors import BundleError, UnreadableImageError
 from cxr_core.evaluation import scores
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import loaders, notices, style, words
 
@@ -28,7 +28,7 @@ def root(run: RunRecord) -> Path:
 
 def grid(
     run: RunRecord,
-    tested: Tested,
+    tested: RunResult,
     rows: Sequence[int] | np.ndarray,
     threshold: float,
     key: str,
@@ -88,7 +88,7 @@ def grid(
         st.caption(words.count(len(rows), "film"), width="content")
 
 
-def _film(run: RunRecord, path: Path, tested: Tested, decided: int, with_map: bool) -> None:
+def _film(run: RunRecord, path: Path, tested: RunResult, decided: int, with_map: bool) -> None:
     try:
         modified = str(path.stat().st_mtime_ns)
         data: bytes | None

@@ -9,7 +9,7 @@ from cxr_core import figures
 from cxr_core.data.catalog import COLUMNS, Catalog
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import subgroups
-from cxr_core.training.tested import Tested
+from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, loaders, notices, run_films, words
 
@@ -17,7 +17,7 @@ _MOST_GROUPS = 12  # more values than this, and numbers become bands
 _FIGURES = {"auc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 
 
-def show(run: RunRecord, tested: Tested) -> None:
+def show(run: RunRecord, tested: RunResult) -> None:
     """Draw a metric by group of the test films, the groups chosen by the reader."""
     st.markdown("#### By subgroup")
     if not run_films.root(run).is_dir():
@@ -58,7 +58,7 @@ def show(run: RunRecord, tested: Tested) -> None:
     )
 
 
-def divisions(catalog: Catalog, tested: Tested) -> dict[str, list[str]]:
+def divisions(catalog: Catalog, tested: RunResult) -> dict[str, list[str]]:
     """Return by which columns test films can be divided, with each film's group.
 
     Sizes and exposure are cut into quarters; so is a column of ``metadata.csv`` with many numbers.
@@ -91,7 +91,7 @@ def _groups(column: pd.Series) -> list[str]:
 
 @st.cache_data(max_entries=50, show_spinner=False)
 def _rows(
-    run_id: str, created: str, kind: str, groups: tuple[str, ...], _tested: Tested
+    run_id: str, created: str, kind: str, groups: tuple[str, ...], _tested: RunResult
 ) -> list[dict[str, Any]]:
     info, test = _tested.info, _tested.test
     return subgroups.by_group(

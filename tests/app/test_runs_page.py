@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from cxr_core.config import ImageConfig
 from cxr_core.data import sources
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
-from cxr_core.evaluation import scores
-from cxr_core.training.tested import Films, Tested, load
+from cxr_core.evaluation import operating, scores
+from cxr_core.training.tested import Films, RunResult, load
 from cxr_core.training.tracking import RunStore
 from cxr_core.ui import compare_view, mistakes_view, subgroups_view
 
@@ -35,7 +35,7 @@ def films_of(names: list[str], findings: list[int], logits: list[float]) -> Film
     return Films(table, np.array(findings), pairs, scores.probabilities(pairs))
 
 
-def tested_on(films: Films, classes: tuple[str, ...] = ("NORMAL", "PNEUMONIA")) -> Tested:
+def result_on(films: Films, classes: tuple[str, ...] = ("NORMAL", "PNEUMONIA")) -> RunResult:
     info = BundleInfo(
         name="tiny",
         classes=classes,
@@ -45,7 +45,7 @@ def tested_on(films: Films, classes: tuple[str, ...] = ("NORMAL", "PNEUMONIA")) 
         threshold=ThresholdInfo(value=0.5, method="youden"),
         data=DataInfo(name="drawn", synthetic=True, counts={}),
     )
-    return Tested(info, films, films)
+    return RunResult(info, films, films)
 
 
 # -- what is computed for the page ----------------------------------------------------------------
@@ -54,7 +54,7 @@ def tested_on(films: Films, classes: tuple[str, ...] = ("NORMAL", "PNEUMONIA")) 
 def test_galleries_put_the_gravest_mistakes_first():
     films = films_of(list("abcdef"), [0, 0, 0, 1, 1, 1], [-3, 0.5, 4, 3, -1, -2])
     kinds = {
-        kind.title: kind.rows.tolist() for kind in mistakes_view.galleries(tested_on(films), 0.5)
+        kind.title: kind.rows.tolist() for kind in mistakes_view.galleries(result_on(films), 0.5)
     }
     assert kinds["Most certain and wrong"] == [2, 5, 4, 1]
     assert kinds["Missed findings"] == [5, 4]
@@ -66,15 +66,15 @@ def test_galleries_put_the_gravest_mistakes_first():
 def test_certainty_is_counted_from_the_threshold_not_from_one_half():
     films = films_of(list("ab"), [1, 0], [np.log(0.85 / 0.15), np.log(0.55 / 0.45)])
     # At 0.9, 0.55 is further below than 0.85 and is the surer "normal".
-    kinds = mistakes_view.galleries(tested_on(films), 0.9)
+    kinds = mistakes_view.galleries(result_on(films), 0.9)
     assert kinds[3].rows.tolist() == [0, 1]
 
 
 def test_runs_are_compared_on_the_films_that_they_share_wherever_those_lie():
-    one = tested_on(films_of(list("abcd"), [0, 1, 0, 1], [-1, 1, -2, 2]))
+    one = result_on(films_of(list("abcd"), [0, 1, 0, 1], [-1, 1, -2, 2]))
     other = films_of(list("dxba"), [1, 0, 1, 0], [5, 0, 6, -7])
     other.table["path"] = [f"moved/{path}" for path in other.table["path"]]
-    compared = compare_view.common({}, {"one": one, "other": tested_on(other)})
+    compared = compare_view.common({}, {"one": one, "other": result_on(other)})
     assert not isinstance(compared, str)
     first, second = (each.test for each in compared.tested.values())
     assert first.table["md5"].tolist() == second.table["md5"].tolist() == ["a", "b", "d"]
@@ -83,17 +83,17 @@ def test_runs_are_compared_on_the_films_that_they_share_wherever_those_lie():
 
 
 def test_copies_of_a_film_are_told_apart_when_runs_are_compared():
-    one = tested_on(films_of(list("aab"), [0, 0, 1], [-1, -2, 3]))
+    one = result_on(films_of(list("aab"), [0, 0, 1], [-1, -2, 3]))
     compared = compare_view.common({}, {"one": one, "other": one})
     assert not isinstance(compared, str)
     assert [len(each.test) for each in compared.tested.values()] == [3, 3]
 
 
 def test_runs_that_cannot_be_compared_say_why():
-    one = tested_on(films_of(list("ab"), [0, 1], [-1, 1]))
-    apart = tested_on(films_of(list("cd"), [0, 1], [-1, 1]))
+    one = result_on(films_of(list("ab"), [0, 1], [-1, 1]))
+    apart = result_on(films_of(list("cd"), [0, 1], [-1, 1]))
     assert "no test films in common" in compare_view.common({}, {"one": one, "other": apart})
-    three = replace(one, info=tested_on(one.test, ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")).info)
+    three = replace(one, info=result_on(one.test, ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")).info)
     assert "different classes" in compare_view.common({}, {"one": one, "other": three})
     assert "Two runs" in compare_view.common({}, {"one": one})
 
@@ -140,12 +140,14 @@ def test_everything_follows_the_threshold(open_page: Open, finished: Finished):
 def test_a_rule_chooses_the_threshold_on_validation(open_page: Open, finished: Finished):
     app = at_tab(open_page, finished, "Test results")
     chosen = next(box for box in app.selectbox if box.label == "Chosen by")
-    app = chosen.set_value("Sensitivity at least").run()
-    low = next(s for s in app.slider if s.label.startswith("Threshold")).value
+    app = chosen.set_value("Specificity at least").run()
     target = next(field for field in app.number_input if field.label.startswith("At least"))
-    app = target.set_value(50.0).run()
-    high = next(s for s in app.slider if s.label.startswith("Threshold")).value
-    assert low < high
+    app = target.set_value(60.0).run()
+    val = load(finished.run_id, RunStore()).val
+    rule = operating.Rule("specificity", target=0.6)
+    expected = operating.choose_threshold(val.labels, val.probabilities, rule).value
+    slider = next(s for s in app.slider if s.label.startswith("Threshold"))
+    assert slider.value == pytest.approx(100 * expected, abs=0.05)
 
 
 @pytest.mark.slow
