@@ -259,7 +259,7 @@ def evaluate(
         Path | None,
         typer.Argument(
             help="Folder with labelled films; without one the test of the model's run is shown.",
-            metavar="[DIR]",
+            metavar="DIR",
         ),
     ] = None,
     split: Annotated[

@@ -168,8 +168,31 @@ def test_evaluate_without_json_prints_a_table_on_stderr(model: Path, phantoms: P
     assert "sensitivity" in result.stderr
 
 
+def test_evaluate_writes_a_report_of_these_films(
+    model: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "report"
+    result = run("evaluate", model, phantoms, "--split", "all", "--report", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert json.loads((out / "evaluation.json").read_text()) == summary
+    card = (out / "MODEL_CARD.md").read_text()
+    page = (out / "model_card.html").read_text()
+    low, high = summary["ci95"]["auc"]
+    assert f"| AUROC | {summary['auc']:.3f} | {low:.3f} to {high:.3f} |" in card
+    assert "Films: every labelled film." in card
+    assert "ROC on the 60 synthetic films evaluated" in page
+    assert page.count("Plotly.newPlot(") > 3
+
+
 def test_bad_input_of_evaluate_is_a_sentence(model: Path, phantoms: Path, tmp_path: Path) -> None:
     assert "There is no folder" in refused("evaluate", model, tmp_path / "absent")
+    assert "name a folder with labelled films" in refused("evaluate", model)
+    assert "Invalid value for DIR" in refused("evaluate", model, "--split", "all")
+    (tmp_path / "file").touch()
+    assert "Invalid value for '--report'" in refused(
+        "evaluate", model, phantoms, "--report", tmp_path / "file"
+    )
     assert "Invalid value for '--split'" in refused("evaluate", model, phantoms, "--split", "dev")
     binary = tiny.write_bundle(tmp_path / "binary")
     assert "TUBERCULOSIS, which the model" in refused("evaluate", binary, phantoms)
@@ -207,7 +230,7 @@ def test_a_figure_that_is_no_number_is_null(store: RunStore) -> None:
 
 
 @pytest.mark.slow
-def test_from_training_to_prediction(phantoms: Path, film: Path) -> None:
+def test_from_training_to_prediction(phantoms: Path, film: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "cxr_core", "train", "plain_cnn", "--data", str(phantoms)),
         *("--set", "image.size=32", "--set", "optimise.epochs=1", "--json"),
@@ -232,6 +255,12 @@ def test_from_training_to_prediction(phantoms: Path, film: Path) -> None:
     assert evaluated["accuracy"] == pytest.approx(answer["metrics"]["test_accuracy"])
     assert evaluated["auc"] == pytest.approx(answer["metrics"]["test_auc"], abs=1e-6)
     assert "own test films" in evaluated["films"]
+
+    again = json.loads(run("evaluate", answer["run_id"], "--json", "--report", tmp_path).stdout)
+    assert again["auc"] == answer["metrics"]["test_auc"]
+    page = (tmp_path / "model_card.html").read_text()
+    assert "Loss on training and validation films by epoch" in page  # the run is in the store
+    assert "What the run noted of its films and weights" in page
 
     (predicted,) = json.loads(run("predict", answer["run_id"][:8], film, "--json").stdout)
     assert predicted["accepted"] is True
