@@ -85,7 +85,9 @@ def by_group(
     drawn = [row for row in rows if row[metric] is not None]
     figure = go.Figure(layout=layout(90 + 34 * max(len(drawn), 1), legend=False))
     values = np.array([row[metric] for row in drawn], dtype=np.float64)
-    bounds = [row["ci95"].get(metric) or (value, value) for row, value in zip(drawn, values, strict=True)]
+    bounds = [
+        row["ci95"].get(metric) or (value, value) for row, value in zip(drawn, values, strict=True)
+    ]
     low, high = np.array(bounds, dtype=np.float64).reshape(-1, 2).T
     figure.add_scatter(
         x=values,

@@ -12,7 +12,6 @@ import streamlit as st
 from streamlit.elements.arrow import DataframeStateInput
 
 from cxr_core.config import settings
-from cxr_core.diagnosis import bundle
 from cxr_core.errors import CxrError, TrainingError
 from cxr_core.training.tracking import (
     TAG_DATA,
@@ -26,6 +25,7 @@ from cxr_core.training.tracking import (
 )
 from cxr_core.ui import (
     calibration_view,
+    card_view,
     folds_view,
     loaders,
     mistakes_view,
@@ -198,8 +198,7 @@ def _judged(run: RunRecord, tab: str) -> None:
         calibration_view.show(run.run_id, tested)
         subgroups_view.show(run, tested)
     else:
-        card = loaders.store().path(run.run_id, "bundle") / bundle.CARD_FILE
-        st.markdown(card.read_text(encoding="utf-8"))
+        card_view.show(run, tested)
 
 
 def outcome(run: RunRecord) -> None:
