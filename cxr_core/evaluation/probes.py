@@ -491,8 +491,8 @@ class Judge:
             f"With all weights made random, heat maps keep a likeness (SSIM) of {value:.2f} to "
             "those of the trained network. "
         ) + (
-            "They stay much the same: they show the film's edges, not what the network learned, and "
-            "prove nothing."
+            "They stay much the same: they show the film's edges, not what the network learned, "
+            "and prove nothing."
             if bad
             else "Near 1 they would show the film's edges, not what the network learned."
         )
