@@ -143,6 +143,10 @@ class _Answers:
     def data(self) -> Iterator[_Named]:
         data, image = self._info.data, self._info.image
         drawn = "the films are drawings by a program"
+        taken = (
+            "Readable films with a label, without those that somebody put on the set's list of "
+            "excluded films."
+        )
         yield (
             "Prospective or retrospective",
             inapplicable(drawn)
@@ -158,11 +162,9 @@ class _Answers:
         )
         yield (
             "Which cases were taken",
-            partly(
-                "Readable films with a label, without those that somebody put on the set's list of "
-                "excluded films.",
-                "By what criteria the set was collected",
-            ),
+            reported(taken)
+            if self._drawn
+            else partly(taken, "By what criteria the set was collected"),
         )
         equalised = f", CLAHE with clip limit {image.clahe:g}" if image.clahe else ""
         yield (

@@ -320,9 +320,9 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
     facts = _facts(
         "Calibration and threshold",
         ("Temperature", f"{info.temperature:.3f}"),
-        ("Calibration error before it, validation films", figure(ece_before)),
-        ("Calibration error after it, validation films", metric(validated, "ece")),
-        ("Threshold on the probability of any finding", f"{threshold.value:.3f}"),
+        ("ECE before it, validation films", figure(ece_before)),
+        ("ECE after it, validation films", metric(validated, "ece")),
+        ("Threshold, any finding", f"{threshold.value:.3f}"),
         ("Rule of the threshold", _METHODS.get(threshold.method, threshold.method)),
         ("Chosen on", f"{threshold.chosen_on} films"),
     )

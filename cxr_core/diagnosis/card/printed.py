@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WIDE = 680  # px: what A4 leaves between margins of 15 mm
 _HALF = 330  # px
+_LEGEND = 44  # characters that a legend has room for
 _HIGHEST = 360  # px, of a figure that is half as wide as the page
 _CURVES = {"loss": "Loss", "auroc": "AUROC"}
 _CHANGES = {"brightness": "Brightness", "rotation": "Rotation", "blur": "Blur"}
@@ -256,6 +257,7 @@ def _figure(drawn: Drawn, name: str) -> str:
         margin_r=22,
         font={"family": "Inter, 'Segoe UI', Roboto, sans-serif", "size": 11, "color": "#1C2833"},
     )
+    drawn.figure.for_each_trace(lambda trace: trace.update(name=_folded(trace.name)))
     drawn.figure.update_xaxes(title_font_size=11)
     drawn.figure.update_yaxes(title_font_size=11, constraintoward="top")
     # Plotly's own page would carry its library once for every figure.
@@ -270,6 +272,13 @@ def _figure(drawn: Drawn, name: str) -> str:
         f'<figure style="width: {drawn.width}px" aria-label="{caption}">\n{graph}\n'
         f"<figcaption>{caption}</figcaption>\n</figure>"
     )
+
+
+def _folded(name: str | None) -> str | None:
+    """Break a long name of a legend in two lines: it has half a page."""
+    if name is None or len(name) <= _LEGEND:
+        return name
+    return name.replace(": ", ":<br>", 1)
 
 
 _STYLE = """
@@ -295,10 +304,11 @@ table { width: 100%; margin: 6px 0 16px; border-collapse: collapse; font-size: 1
   line-height: 1.4; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 8px; border-bottom: 1px solid #DDE3E8; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
+th, td[style] { overflow-wrap: break-word; }
 th { border-bottom: 1.5px solid #93A0AB; font-weight: 650; }
 th:first-child, td:first-child { padding-left: 2px; overflow-wrap: normal; }
 td:first-child { color: #3B4853; }
-th:first-child:nth-last-child(2), td:first-child:nth-last-child(2) { width: 285px; }
+th:first-child:nth-last-child(2), td:first-child:nth-last-child(2) { width: 240px; }
 .ci { white-space: nowrap; }
 #claim td:first-child, #claim th:first-child { width: 38px; }
 #claim td:nth-child(2), #claim th:nth-child(2) { width: 190px; }
