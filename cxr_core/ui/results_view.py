@@ -223,7 +223,10 @@ def _matrix_and_films(
         # The surest first: among mistakes those are the gravest.
         rows = rows[np.argsort(-tested.test.probabilities[rows, decided[rows]], kind="stable")]
         st.markdown(f"**{truth} called {decision}**, the most certain first")
-        run_films.grid(run, tested, rows, threshold, f"cell:{run.run_id}:{truth}:{decision}")
+        if len(rows):
+            run_films.grid(run, tested, rows, threshold, f"cell:{run.run_id}:{truth}:{decision}")
+        else:
+            st.markdown("No film is in this cell.")
 
 
 def _curves(
