@@ -42,7 +42,8 @@ def own_test(info: bundle.BundleInfo, store: RunStore) -> Evaluated:
         DatasetError: the run is not in the store, or it had no test films.
         TrainingError: its predictions cannot be read.
     """
-    said = _said(info, store)
+    known = info.run_id in {run.run_id for run in store.list()}
+    said = tested.load(info.run_id, store) if known else None
     if said is None or not len(said.test) or "test" not in info.metrics:
         raise DatasetError(
             f"The model {info.name} comes without test films of its own: name a folder with "
@@ -96,14 +97,13 @@ def write(
 
 
 def _said(info: bundle.BundleInfo, store: RunStore) -> RunResult | None:
-    """Return what the model's run left in the store; None where it is not there."""
+    """Return what the model's run left in the store; None where it is not, or no longer, there."""
     if not info.run_id:
         return None
     try:
-        store.get(info.run_id)
-    except CxrError:
+        return tested.load(info.run_id, store)
+    except CxrError:  # the results at hand do without
         return None
-    return tested.load(info.run_id, store)
 
 
 def _curves(run_id: str, store: RunStore) -> Lines:
