@@ -423,7 +423,7 @@ def test_a_cross_validation_is_followed_and_says_which_fold_is_missing(
     said = " ".join(result.stderr.split())
     assert "2 runs in the queue" in said
     assert "Fold 1 failed: The disk [sda] is full." in said
-    assert "Of 2 folds 1 and 2 are missing" in said
+    assert "Folds 1 and 2 of 2 are missing" in said
 
     parent = answer["run_id"]
     resumed = run("runs", "resume", parent, "--json")

@@ -50,7 +50,7 @@ def start(
         jobs.require_sound(of_fold(config, fold), store, catalog)
     parent = store.enter(
         config.flat(),
-        name=jobs.run_name(config, recipe),
+        name=f"{jobs.run_name(config, recipe)[:_NAME]}, {config.data.folds} folds",
         tags={**jobs.about_films(config), TAG_RECIPE: recipe, TAG_KIND: Kind.FOLDS},
     )
     store.write_text(parent, "config.yaml", config.to_yaml())
@@ -138,10 +138,11 @@ def _start_fold(
     launcher: jobs.Launcher | None,
     catalog: Catalog | None,
 ) -> None:
-    name = f"{parent.name[:_NAME]}, fold {fold} of {config.data.folds}"
+    recipe = parent.tags.get(TAG_RECIPE, "")
+    name = f"{jobs.run_name(config, recipe)[:_NAME]}, fold {fold} of {config.data.folds}"
     jobs.start(
         of_fold(config, fold).with_values({"name": name}),
-        recipe=parent.tags.get(TAG_RECIPE, ""),
+        recipe=recipe,
         tags=jobs.fold_tags(parent.run_id, fold),
         store=store,
         launcher=launcher,

@@ -22,10 +22,12 @@ from cxr_core import workspace
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError, TrainingError
 from cxr_core.training.tracking import (
+    TAG_DATA,
     TAG_PARENT,
     TAG_PHASE,
     TAG_REASON,
     TAG_SUMMED,
+    TAG_SYNTHETIC,
     RunRecord,
     RunStore,
     Status,
@@ -283,6 +285,7 @@ def _close(
         films, classes = run.params["data_fingerprint"], info.classes
         held_out = table[table["split"] == "test"]
         found.append(Fold(fold, held_out, info.temperature, info.threshold.value))
+    known = next((runs[fold.number].tags for fold in found), {})
     about = {
         "folds": number,
         "done": [fold.number for fold in found],
@@ -291,6 +294,7 @@ def _close(
     }
     _write(parent.run_id, about, found, classes, store)
     tags = {
+        **{tag: known[tag] for tag in (TAG_DATA, TAG_SYNTHETIC) if tag in known},
         TAG_SUMMED: made_of if missing else f"{_COMPLETE}{made_of}",
         TAG_REASON: _in_words(missing, number) if missing else "",
         TAG_PHASE: "" if missing else "done",
@@ -330,8 +334,7 @@ def _write(
 def _in_words(missing: Sequence[Mapping[str, Any]], number: int) -> str:
     numbers = [str(entry["fold"]) for entry in missing]
     listed = " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]]))
-    first = missing[0]
-    return (
-        f"Of {number} folds {listed} {'is' if len(missing) == 1 else 'are'} missing. Fold "
-        f"{first['fold']}: {first['reason']} Resume the cross-validation to train what is missing."
-    )
+    first, several = missing[0], len(missing) > 1
+    which = f"Fold{'s' * several} {listed} of {number} {'are' if several else 'is'} missing"
+    why = f". Fold {first['fold']}: {first['reason']}" if several else f": {first['reason']}"
+    return f"{which}{why} Resume the cross-validation to train what is missing."

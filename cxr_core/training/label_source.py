@@ -101,7 +101,7 @@ def _of_parent(
 
 def _name(parent: RunRecord, summary: dict[str, object]) -> str:
     network = parent.params.get("model.architecture", "a network")
-    return f"the {summary['folds']} folds of the cross-validation '{parent.name}' ({network})"
+    return f"the cross-validation '{parent.name}' ({network}, {summary['folds']} models)"
 
 
 def _auroc(catalog: Catalog, predictions: pd.DataFrame) -> float:

@@ -9,9 +9,11 @@ import streamlit as st
 from cxr_core import figures
 from cxr_core.errors import TrainingError
 from cxr_core.evaluation import calibration
-from cxr_core.training import folds
+from cxr_core.training import folds, jobs
 from cxr_core.training.tracking import Kind, RunRecord
 from cxr_core.ui import charts, loaders, monitor, notices, results_view, words
+
+EVERY = 5.0  # seconds between two looks at one that is at work
 
 
 def top_level(runs: Sequence[RunRecord], opened: str = "") -> list[RunRecord]:
@@ -26,22 +28,37 @@ def top_level(runs: Sequence[RunRecord], opened: str = "") -> list[RunRecord]:
 
 
 def show(parent: RunRecord, runs: Sequence[RunRecord]) -> None:
-    """Draw a cross-validation, as far as it is.
+    """Draw a cross-validation, as far as it is; drawn anew now and then while it is at work.
 
     Args:
         parent: its entry.
         runs: all runs, the folds' among them.
     """
-    own = folds.by_number(run for run in runs if run.parent == parent.run_id)
-    _folds(parent, own)
+    if parent.status.active:
+        st.fragment(_follow, run_every=EVERY)(parent.run_id)
+    else:
+        _draw(parent, [run for run in runs if run.parent == parent.run_id])
+
+
+def _follow(run_id: str) -> None:
+    store = loaders.store()
+    parent = jobs.bury_if_dead(store.get(run_id), store)
+    if not parent.status.active:
+        st.rerun()
+    _draw(parent, folds.children(run_id, store))
+
+
+def _draw(parent: RunRecord, children: Sequence[RunRecord]) -> None:
+    _folds(parent, folds.by_number(children))
+    if parent.status.active:
+        st.caption("Mean, deviation and pooled figures appear here once every fold has ended.")
+        return
     try:
         summary = folds.summary(parent, loaders.store())
     except TrainingError as error:
         notices.wrong(error)
         return
-    if parent.status.active or summary is None:
-        st.caption("Mean, deviation and pooled figures appear here once every fold has ended.")
-    elif summary["pooled"] is not None:
+    if summary is not None and summary["pooled"] is not None:
         _together(parent, summary)
 
 

@@ -88,6 +88,7 @@ def test_a_start_queues_a_run_a_fold_and_an_entry_that_sums_them_up(store, phant
         assert run.tags["mlflow.parentRunId"] == run.parent == parent
     record = read(store, parent)
     assert (record.kind, record.status) == (Kind.FOLDS, Status.QUEUED)
+    assert record.name == "quick, 3 folds"
     assert store.config(parent).data.fold == 0
     assert [run.run_id for run in jobs.queue(store)] == launcher.started  # the entry has no turn
     assert {run.run_id for run in jobs.runs(store)} == {parent, *launcher.started}
@@ -147,7 +148,7 @@ def test_a_fold_that_failed_is_named_and_the_others_are_summed_up(store, tmp_pat
     finish(store, third, tmp_path, films="others")
     record = read(store, parent)
     assert record.status is Status.FAILED
-    assert "Of 3 folds 2 and 3 are missing. Fold 2: The disk is full." in record.reason
+    assert "Folds 2 and 3 of 3 are missing. Fold 2: The disk is full." in record.reason
     found = folds.summary(record, store)
     assert found["done"] == [1]
     assert [entry["fold"] for entry in found["missing"]] == [2, 3]

@@ -61,7 +61,7 @@ def test_a_cross_validation_of_the_same_films_is_taken(store, films, tmp_path):
     found = label_source.best(films, store)
     assert found is not None
     assert (found.key, found.auroc) == (parent, 1.0)
-    assert "2 folds of the cross-validation 'plain_cnn'" in found.name
+    assert "the cross-validation 'plain_cnn, 2 folds'" in found.name
     assert sorted(found.predictions["path"]) == sorted(films.frame["path"])
     assert found.predictions[list(tiny.THREE)].sum(axis=1).to_numpy() == pytest.approx(1)
     assert label_source.best(films, None) is None
