@@ -22,8 +22,8 @@ Level = Literal["fine", "warning", "unknown"]
 # Effects are judged by size and by their interval, both: with many films a trifle is certain, with
 # few anything is possible. The bounds come from plain CNNs of 64 and 96 px on 600 synthetic films:
 # eight that had learned with a mark on all films of one class carried 5 to 25 % in its corner, nine
-# that had not carried at most 3 %. Without lungs six of the eight reached AUROC 0.58 to 0.91 (two
-# were not asked), the nine 0.65 at most.
+# that had not carried at most 3 %. Without lungs six of the marked ones reached AUROC 0.58 to 0.91,
+# seven of the others 0.65 at most; the rest were not asked.
 # No test part of a real set had a say.
 FEWEST = 10  # films of each class, below which nothing is said
 _KNOWS_NOTHING = 0.6  # AUROC: what a network that is no better uses, cannot be asked
