@@ -407,7 +407,9 @@ def _keep(info: BundleInfo, save: Any, films: Common, run: RunWriter) -> None:
         scratch = Path(name)
         info = bundle.write(scratch / "bundle", info, save, films.split)
         films.split.to_csv(scratch / "splits.csv", index=False)
-        films.predictions.to_parquet(scratch / "predictions.parquet", index=False)
+        # Too few films to report on: no page should make figures of them.
+        told = films.predictions["split"].isin(list(info.metrics))
+        films.predictions[told].to_parquet(scratch / "predictions.parquet", index=False)
         results = json.dumps(info.metrics, indent=2, allow_nan=False)
         (scratch / "evaluation.json").write_text(results, encoding="utf-8")
         for artefact in sorted(scratch.iterdir()):

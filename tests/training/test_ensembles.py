@@ -195,6 +195,7 @@ def test_without_films_that_no_member_knows_nothing_is_fitted_and_nothing_report
     assert info.threshold.value == pytest.approx(0.5)
     assert "mean of the members" in info.threshold.method
     assert info.metrics == {}
+    assert pd.read_parquet(store.path(run_id, "predictions.parquet")).empty
     assert "test results are not reported" in record.tags[TAG_NOTES]
     assert "test_auc" not in record.metrics
 
