@@ -103,8 +103,16 @@ def take(page: Page, address: str) -> None:
 
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("tab", name="Test results").click()
-    expect(page.get_by_text("ROC on the test films")).to_be_visible()
+    expect(page.get_by_text("At your own prevalence")).to_be_visible()
     shoot(page, "runs")
+    page.get_by_role("tab", name="Mistakes").click()
+    page.get_by_role("button", name="Least certain").click()
+    page.get_by_text("Heat maps", exact=True).click()
+    expect(page.get_by_test_id("stImage")).to_have_count(12)
+    shoot(page, "mistakes")
+    page.get_by_role("tab", name="Trust").click()
+    expect(page.get_by_text("By subgroup")).to_be_visible()
+    shoot(page, "trust")
 
     page.get_by_role("link", name="Diagnose", exact=True).click()
     page.get_by_role("button", name="Try tuberculosis").click()

@@ -15,7 +15,7 @@ except CxrError as error:
     notices.wrong(error)
     notices.end_page()
 
-st.title(run_views.headline(runs), anchor=False)
+st.title(run_views.headline(folds_view.top_level(runs)), anchor=False)
 if not runs:
     notices.empty(
         ":material/monitoring: Nothing to compare yet",
