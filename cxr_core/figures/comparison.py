@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from cxr_core.figures.look import GUIDE, VALIDATION_COLOUR, layout, unit_square
+from cxr_core.figures.look import GUIDE, VALIDATION_COLOUR, chance_line, layout, unit_square
 from cxr_core.figures.results import roc_points
 from cxr_core.figures.thinning import thin
 from cxr_core.figures.training import RUN_COLOURS
@@ -27,15 +27,7 @@ def rocs(
     """
     finding = np.asarray(labels) != 0
     figure = go.Figure(layout=layout(460))
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": GUIDE, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-        name="Chance",
-    )
+    chance_line(figure)
     for place, (name, values) in enumerate(scores.items()):
         score = np.asarray(values, dtype=np.float64)
         alarms, found, cuts = roc_points(finding, score)

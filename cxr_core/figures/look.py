@@ -95,3 +95,22 @@ def mark_threshold(figure: go.Figure, threshold: float, span: list[float]) -> No
         cliponaxis=False,
         hovertemplate=f"threshold {threshold:.1%}<extra></extra>",
     )
+
+
+def chance_line(figure: go.Figure, left: float = 0.0, right: float = 1.0) -> None:
+    """Draw what guessing gives: the diagonal of a ROC curve, unless other heights are given.
+
+    Args:
+        figure: with shares on both axes.
+        left: height at 0, as a share.
+        right: height at 1.
+    """
+    figure.add_scatter(
+        x=[0, 1],
+        y=[left, right],
+        mode="lines",
+        line={"color": GUIDE, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+        name="Chance",
+    )

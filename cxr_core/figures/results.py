@@ -11,6 +11,7 @@ from cxr_core.figures.look import (
     GUIDE,
     TRAIN_COLOUR,
     VALIDATION_COLOUR,
+    chance_line,
     class_colour,
     layout,
     mark_threshold,
@@ -97,22 +98,12 @@ def roc(
     """
     truth, table = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     figure = go.Figure(layout=layout(440))
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": GUIDE, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-        name="Chance",
-    )
+    chance_line(figure)
     for label, positive, ranked in _findings(truth, table, classes):
         alarms, found, cuts = roc_points(positive, ranked)
         if not len(cuts):
             continue
-        area = f"{np.trapezoid(found, alarms):.3f}"
-        interval = (intervals or {}).get(label)
-        area += f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        area = _with_interval(float(np.trapezoid(found, alarms)), (intervals or {}).get(label))
         kept = thin(len(cuts))
         figure.add_scatter(
             x=alarms[kept],
@@ -126,15 +117,12 @@ def roc(
         )
     called, finding = table[:, 1:].sum(axis=1) >= threshold, truth != 0
     if finding.any() and not finding.all():
-        figure.add_scatter(
-            x=[called[~finding].mean()],
-            y=[called[finding].mean()],
-            mode="markers",
-            name=f"Threshold {threshold:.1%}",
-            marker={"size": 12, "symbol": "circle-open", "color": VALIDATION_COLOUR},
-            marker_line_width=3,
-            hovertemplate="sensitivity %{y:.1%}, 1 − specificity %{x:.1%}"
-            f"<extra>Threshold {threshold:.1%}</extra>",
+        _operating_point(
+            figure,
+            called[~finding].mean(),
+            called[finding].mean(),
+            threshold,
+            "sensitivity %{y:.1%}, 1 − specificity %{x:.1%}",
         )
     unit_square(figure, "1 − specificity", "sensitivity")
     return figure
@@ -162,24 +150,16 @@ def precision_recall(
     truth, table = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     figure = go.Figure(layout=layout(440))
     finding, score = truth != 0, table[:, 1:].sum(axis=1)
-    figure.add_scatter(
-        x=[0, 1],
-        y=[finding.mean()] * 2,
-        mode="lines",
-        line={"color": GUIDE, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-        name="Chance",
-    )
+    chance_line(figure, finding.mean(), finding.mean())
     for label, positive, ranked in _findings(truth, table, classes):
         alarms, found, cuts = roc_points(positive, ranked)
         if not len(cuts):
             continue
         hits, false = found[1:] * positive.sum(), alarms[1:] * (~positive).sum()
         precision = hits / (hits + false)
-        area = f"{(np.diff(found) * precision).sum():.3f}"
-        interval = (intervals or {}).get(label)
-        area += f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        area = _with_interval(
+            float((np.diff(found) * precision).sum()), (intervals or {}).get(label)
+        )
         kept = thin(len(precision))
         figure.add_scatter(
             x=found[1:][kept],
@@ -193,15 +173,12 @@ def precision_recall(
         )
     called = score >= threshold
     if finding.any() and not finding.all() and called.any():
-        figure.add_scatter(
-            x=[called[finding].mean()],
-            y=[finding[called].mean()],
-            mode="markers",
-            name=f"Threshold {threshold:.1%}",
-            marker={"size": 12, "symbol": "circle-open", "color": VALIDATION_COLOUR},
-            marker_line_width=3,
-            hovertemplate="precision %{y:.1%}, sensitivity %{x:.1%}"
-            f"<extra>Threshold {threshold:.1%}</extra>",
+        _operating_point(
+            figure,
+            called[finding].mean(),
+            finding[called].mean(),
+            threshold,
+            "precision %{y:.1%}, sensitivity %{x:.1%}",
         )
     unit_square(figure, "sensitivity (recall)", "precision (PPV)")
     return figure
@@ -368,6 +345,25 @@ def _findings(
     if len(found) > 1:
         found.append((_ANY, truth != 0, table[:, 1:].sum(axis=1)))
     return found
+
+
+def _with_interval(value: float, interval: Sequence[float] | None) -> str:
+    return f"{value:.3f}" + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else "")
+
+
+def _operating_point(
+    figure: go.Figure, across: float, upwards: float, threshold: float, hover: str
+) -> None:
+    name = f"Threshold {threshold:.1%}"
+    figure.add_scatter(
+        x=[across],
+        y=[upwards],
+        mode="markers",
+        name=name,
+        marker={"size": 12, "symbol": "circle-open", "color": VALIDATION_COLOUR},
+        marker_line_width=3,
+        hovertemplate=f"{hover}<extra>{name}</extra>",
+    )
 
 
 def _finding_line(label: str, classes: Sequence[str]) -> dict[str, object]:
