@@ -153,11 +153,11 @@ class _Looks:
         self.curves: dict[str, Any] = {}
         self.cascade: dict[str, Any] | None = None
         self._sample = sample
-        self._predict = predict
+        self._network = predict
         self._explained = explained
         self._shortcuts = shortcuts
         self._border = probes.border(sample.squares.shape[1])
-        self._logits = predict(sample.squares)
+        self._logits = self._predict(sample.squares)
         self._judge = Judge(
             sample.labels,
             sample.classes,
@@ -225,6 +225,13 @@ class _Looks:
         hits = lesions.reshape(len(maps), -1)[np.arange(len(maps)), highest]
         hits &= maps.max(axis=(1, 2)) > 0  # an empty map points nowhere
         return self._judge.pointing(hits, lesions.mean(axis=(1, 2)), rows)
+
+    def _predict(self, squares: np.ndarray) -> np.ndarray:
+        """Ask the network; a film like none that it learned from may be too much for its format."""
+        logits = self._network(squares)
+        if not np.isfinite(logits).all():
+            raise _NothingToSay("The network's answers to films so changed are no finite numbers.")
+        return logits
 
     def _able(self) -> Judge:
         """Return the judge where it can say what the network uses."""

@@ -145,6 +145,22 @@ def test_a_probe_that_fails_is_unknown_and_the_others_go_on() -> None:
     assert found["border_out"]["level"] == "fine"
 
 
+def test_answers_that_are_no_numbers_are_unknown_and_never_fine() -> None:
+    whole = films()
+    sound = reads(None)
+
+    def overflows(squares: np.ndarray) -> np.ndarray:
+        logits = sound(squares)
+        return logits if np.array_equal(squares, whole.squares) else np.full_like(logits, np.nan)
+
+    result = probing.probe(whole, overflows)
+    found = by_name(result)
+    asked = set(found) - {"baseline"}
+    assert {found[name]["level"] for name in asked} == {"unknown"}
+    assert "no finite numbers" in found["corners"]["words"]
+    json.dumps(result, allow_nan=False)
+
+
 def test_a_request_to_end_ends_it() -> None:
     with pytest.raises(Stop):
         probing.probe(films(), fails_at(2, Stop()), ends=(Stop,))
