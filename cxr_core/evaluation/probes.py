@@ -385,9 +385,9 @@ class Judge:
             words = (
                 f"Laid on films of another class, the {region.words} carries "
                 f"{100 * max(0.0, share):.0f} % of what tells the classes apart"
-                f"{_interval(bounds, 100)}, the "
-                f"other {name} no more. Over {100 * _CARRIED:.0f} % would mean that a mark there, "
-                "where little or no lung is, helps to decide."
+                f"{_interval(bounds, 100)}, and none of the other {name} more surely. More than "
+                f"{100 * _CARRIED:.0f} % beyond doubt would mean that a mark there, where little "
+                "or no lung is, helps to decide."
             )
             return self._probe(name, title, share, "share", bounds, bad, words)
         moved = self._followed(answer.other, donated) - self._followed(answer.own, donated)
