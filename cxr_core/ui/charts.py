@@ -21,7 +21,7 @@ def show(figure: go.Figure, key: str, alt: str, *, zoom: bool = False) -> None:
 
 
 def pick(figure: go.Figure, key: str, alt: str) -> list[dict[str, Any]]:
-    """Draw a figure whose points can be picked; return those picked, each with its ``x`` and ``y``.
+    """Draw a figure whose points can be picked; return those picked, by their ``point_index``.
 
     Args:
         figure: as for :func:`show`.

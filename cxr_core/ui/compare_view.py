@@ -81,7 +81,8 @@ def common(runs: Mapping[str, RunRecord], tested: Mapping[str, RunResult]) -> Co
     if len(classes) > 1:
         lists = "; ".join(words.listing(list(names)) for names in sorted(classes))
         return (
-            f"These runs tell different classes apart ({lists}), so their answers differ in kind."
+            f"These runs tell different classes apart ({words.plain(lists)}), so their answers "
+            "differ in kind."
         )
     keys = {name: _keys(each.test.table) for name, each in tested.items()}
     shared, *others = keys.values()
@@ -122,9 +123,10 @@ def _judged(compared: Compared) -> None:
     test = first.test
     own = {name: len(loaders.tested(run.run_id).test) for name, run in compared.runs.items()}
     few = " So few films say little." if len(test) < _FEW else ""
+    of = words.listing([f"{number:,} of {words.plain(name)}" for name, number in own.items()])
     st.caption(
         f"On the {words.count(len(test), 'test film')} that all of them have, each at its own "
-        f"threshold, of {words.listing([f'{n:,} of {name}' for name, n in own.items()])}.{few}"
+        f"threshold, of {of}.{few}"
     )
     _metrics(compared)
     left, right = st.columns([1.1, 1], gap="large")
@@ -146,17 +148,20 @@ def _judged(compared: Compared) -> None:
 
 def _metrics(compared: Compared) -> None:
     paired = _paired(
-        tuple((run.run_id, run.created.isoformat()) for run in compared.runs.values()), compared
+        tuple((name, run.run_id, run.created.isoformat()) for name, run in compared.runs.items()),
+        compared,
     )
-    reference = paired["reference"]
+    reference = words.plain(paired["reference"])
     rows = []
     for metric, title in results_view.METRIC_TITLES.items():
         row = {"Metric": title}
         for name, model in paired["models"].items():
-            row[name] = _with_interval(metric, model[metric], model["ci95"].get(metric))
+            row[words.plain(name)] = _with_interval(
+                metric, model[metric], model["ci95"].get(metric)
+            )
         for name, differences in paired["differences"].items():
             found = differences[metric]
-            row[f"{name} less {reference}"] = _with_interval(
+            row[f"{words.plain(name)} less {reference}"] = _with_interval(
                 metric, found["value"], found["ci95"], signed=True
             )
         rows.append(row)
@@ -184,14 +189,16 @@ def _with_interval(
 
 
 @st.cache_data(max_entries=20, show_spinner="Comparing")
-def _paired(key: tuple[tuple[str, str], ...], _compared: Compared) -> dict[str, Any]:
-    test = _compared.first.test
+def _paired(key: tuple[tuple[str, str, str], ...], _compared: Compared) -> dict[str, Any]:
+    info, test = _compared.first.info, _compared.first.test
     return comparison.paired(
         test.labels,
         {name: each.test.probabilities for name, each in _compared.tested.items()},
         {name: each.info.threshold.value for name, each in _compared.tested.items()},
-        _compared.first.info.classes,
+        info.classes,
         patients=test.patients,
+        # Where runs have all their test films in common, the intervals are those of the first's.
+        seed=int(info.config.get("seed", 0)),
     )
 
 
@@ -199,16 +206,22 @@ def _tests(compared: Compared) -> None:
     """Say what the classical tests say of each run against the first."""
     (reference, first), *others = compared.tested.items()
     test = first.test
-    finding = (test.labels != 0).astype(int)
+    finding = test.labels != 0
     for name, other in others:
-        st.markdown(f"**{name} against {reference}**")
-        areas = comparison.delong(
-            finding,
-            scores.abnormal(test.probabilities),
-            scores.abnormal(other.test.probabilities),
-            patients=test.patients,
-        )
-        st.markdown(f"AUROC, any finding (DeLong): {areas.words}")
+        st.markdown(f"**{words.plain(name)} against {words.plain(reference)}**")
+        if 2 <= finding.sum() <= len(finding) - 2:
+            areas = comparison.delong(
+                finding,
+                scores.abnormal(test.probabilities),
+                scores.abnormal(other.test.probabilities),
+                patients=test.patients,
+            )
+            st.markdown(f"AUROC, any finding (DeLong): {areas.words}")
+        else:
+            st.markdown(
+                "AUROC, any finding (DeLong): the test needs two films with a finding and two "
+                "without among the common ones."
+            )
         right = [
             scores.decide(each.test.probabilities, each.info.threshold.value) == test.labels
             for each in (first, other)
@@ -233,7 +246,7 @@ def _disagreements(compared: Compared) -> None:
     classes = compared.first.info.classes
     said = {
         int(row): "  \n".join(
-            f"{words.plain(name)}: {words.finding(classes[decided[name][row]])}, "
+            f"{words.plain(name)}: {words.plain(words.finding(classes[decided[name][row]]))}, "
             f"{words.probability(float(abnormal[name][row]))}"
             for name in compared.tested
         )
@@ -241,7 +254,7 @@ def _disagreements(compared: Compared) -> None:
     }
     st.caption(
         "Those first on which the probabilities of any finding lie furthest apart. Heat maps are "
-        f"of {next(iter(compared.tested))}."
+        f"of {words.plain(next(iter(compared.tested)))}."
     )
     run = next(iter(compared.runs.values()))
     first = compared.first

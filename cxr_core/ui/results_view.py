@@ -130,10 +130,19 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
             on_change=by_hand,
             help="A film at or above it is called a finding. Everything below follows.",
         )
-        chosen = middle.selectbox("Chosen by", list(_RULES), key=rule, on_change=by_rule)
+        chosen = middle.selectbox(
+            "Chosen by", list(_RULES), key=rule, on_change=by_rule, persist_state="session"
+        )
         if chosen in ("Sensitivity at least", "Specificity at least"):
             right.number_input(
-                "At least (%)", 50.0, 100.0, 95.0, 0.5, key=f"{rule}:target", on_change=by_rule
+                "At least (%)",
+                50.0,
+                100.0,
+                95.0,
+                0.5,
+                key=f"{rule}:target",
+                on_change=by_rule,
+                persist_state="session",
             )
         elif chosen == "Least cost":
             right.number_input(
@@ -144,6 +153,7 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
                 1.0,
                 key=f"{rule}:cost",
                 on_change=by_rule,
+                persist_state="session",
             )
         threshold = float(st.session_state[exact])
         ships = (
@@ -215,14 +225,14 @@ def _matrix_and_films(
             alt="Histogram of the test films' probabilities by true class",
         )
     if picked:
-        truth, decision = picked[0]["y"], picked[0]["x"]
+        # By its place: of classes named 0 and 1, Plotly would return numbers.
+        truth, decision = divmod(picked[0]["point_index"], len(classes))
         decided = scores.decide(tested.test.probabilities, threshold)
-        rows = np.flatnonzero(
-            (tested.test.labels == classes.index(truth)) & (decided == classes.index(decision))
-        )
+        rows = np.flatnonzero((tested.test.labels == truth) & (decided == decision))
         # The surest first: among mistakes those are the gravest.
         rows = rows[np.argsort(-tested.test.probabilities[rows, decided[rows]], kind="stable")]
-        st.markdown(f"**{truth} called {decision}**, the most certain first")
+        is_one, called = (words.plain(classes[number]) for number in (truth, decision))
+        st.markdown(f"**{is_one} called {called}**, the most certain first")
         if len(rows):
             run_films.grid(run, tested, rows, threshold, f"cell:{run.run_id}:{truth}:{decision}")
         else:
@@ -336,7 +346,7 @@ def _class_row(label: str, found: Mapping[str, Any]) -> dict[str, Any]:
         return write(value) + (f" ({' to '.join(write(b) for b in between)})" if between else "")
 
     return {
-        "Class": label,
+        "Class": words.plain(label),
         "Films": found["n"],
         "AUROC": with_interval("auc"),
         "Sensitivity": with_interval("sensitivity"),

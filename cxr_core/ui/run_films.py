@@ -20,9 +20,14 @@ _SIDE = 320  # px, longer side
 _WITH_MAPS = "run_films_heat_maps"
 
 
-def root(run: RunRecord) -> Path:
-    """Return the folder of the films that a run was trained on; it may be gone by now."""
-    named = run.params.get("data.root", sources.BUILT_IN)
+def root(run: RunRecord) -> Path | None:
+    """Return the folder of the films that a run was trained on; it may be gone by now.
+
+    None for an ensemble whose members were trained on several.
+    """
+    named = run.params.get("data.root")
+    if named is None:
+        return None
     return workspace.data_folder() / named if named == sources.BUILT_IN else Path(named)
 
 
@@ -45,6 +50,9 @@ def grid(
         said: Markdown to stand below films in place of the decision, by row.
     """
     folder = root(run)
+    if folder is None:
+        st.markdown("The members' films lie in several folders, so they are not shown here.")
+        return
     if not folder.is_dir():
         st.markdown(
             f"The films lay in {words.plain(str(folder))}, which is not there now. Put the folder "
@@ -64,7 +72,7 @@ def grid(
             with st.container(gap=None, key=f"strip:{key}:{row}"):
                 _film(run, folder / film["path"], tested, int(decided[row]), with_maps)
                 decision = (
-                    f"called {words.finding(tested.info.classes[decided[row]])}  \n"
+                    f"called {words.plain(words.finding(tested.info.classes[decided[row]]))}  \n"
                     f"any finding {words.probability(float(score[row]))}"
                 )
                 patient = (

@@ -263,8 +263,8 @@ def evaluation(run: RunRecord) -> dict[str, Any]:
 def _origin(run: RunRecord) -> str:
     recipe = run.tags.get(TAG_RECIPE)
     parts = [
-        f"On {run.tags.get(TAG_DATA, 'unknown films')}",
-        f"recipe {recipe}" if recipe else "",
+        f"On {words.plain(run.tags.get(TAG_DATA, 'unknown films'))}",
+        f"recipe {words.plain(recipe)}" if recipe else "",
         f"network {run.params.get('model.architecture', 'unknown')}",
         f"{int(run.params['parameters']):,} parameters" if "parameters" in run.params else "",
         run.tags.get(TAG_DEVICE, ""),

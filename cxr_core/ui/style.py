@@ -7,6 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.ui import words
 
 Colour = Literal["blue", "orange", "violet", "green", "yellow", "gray"]
 
@@ -35,4 +36,4 @@ def colour(label: str, classes: Sequence[str]) -> Colour:
 
 def dot(label: str, classes: Sequence[str]) -> str:
     """Return Markdown of a class name behind a dot in its colour."""
-    return f":{colour(label, classes)}[●] {label}"
+    return f":{colour(label, classes)}[●] {words.plain(label)}"

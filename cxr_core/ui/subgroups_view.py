@@ -20,15 +20,19 @@ _FIGURES = {"auc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specif
 def show(run: RunRecord, tested: RunResult) -> None:
     """Draw a metric by group of the test films, the groups chosen by the reader."""
     st.markdown("#### By subgroup")
-    if not run_films.root(run).is_dir():
+    folder = run_films.root(run)
+    if folder is None or not folder.is_dir():
         st.markdown("The films are not where they were, so nothing is known of them.")
         return
     try:
-        catalog = loaders.catalog(run.params.get("data.root", ""))
+        catalog = loaders.catalog(run.params["data.root"])
     except CxrError as error:
         notices.wrong(error)
         return
     kinds = divisions(catalog, tested)
+    if not kinds:
+        st.markdown("Nothing that is known of the test films divides them.")
+        return
     left, right = st.columns([1, 2])
     kind = left.selectbox("Divided by", list(kinds), key=f"subgroups:{run.run_id}")
     metric = right.segmented_control(
@@ -64,7 +68,9 @@ def divisions(catalog: Catalog, tested: RunResult) -> dict[str, list[str]]:
     Sizes and exposure are cut into quarters; so is a column of ``metadata.csv`` with many numbers.
     """
     frame = catalog.frame.set_index("path").reindex(tested.test.table["path"])
-    size = frame["width"].astype("Int64").astype(str) + " x " + frame["height"].astype(str)
+    # Films that are gone have no size; as Int64 the others stay whole numbers beside them.
+    width, height = (frame[side].astype("Int64").astype("string") for side in ("width", "height"))
+    size = width + " x " + height
     found = {
         "Image size": _groups(size)
         if size.nunique() <= _MOST_GROUPS
@@ -115,7 +121,7 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "Group": row["group"],
+                "Group": words.plain(row["group"]),
                 "Films": row["n"],
                 "Patients": "–" if row["patients"] is None else row["patients"],
                 "With a finding": row["findings"],

@@ -16,7 +16,7 @@ from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
 from cxr_core.evaluation import operating, scores
 from cxr_core.training.tested import Films, RunResult, load
 from cxr_core.training.tracking import RunStore
-from cxr_core.ui import compare_view, mistakes_view, subgroups_view
+from cxr_core.ui import compare_view, mistakes_view, results_view, subgroups_view
 
 Open = Callable[..., AppTest]
 
@@ -82,6 +82,19 @@ def test_runs_are_compared_on_the_films_that_they_share_wherever_those_lie():
     assert first.labels.tolist() == second.labels.tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize("findings", [[0, 0, 0, 1], [1, 1, 1, 1]])
+def test_too_few_films_of_a_kind_leave_one_test_out_and_not_the_page(
+    findings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = result_on(films_of(list("abcd"), findings, [-1, 1, -2, 2]))
+    said: list[str] = []
+    monkeypatch.setattr(compare_view.st, "markdown", said.append)
+    compare_view._tests(compare_view.Compared({}, {"one": one, "*other*": one}))
+    assert said[0] == r"**\*other\* against one**"
+    assert "needs two films with a finding" in said[1]
+    assert "McNemar" in said[2]
+
+
 def test_copies_of_a_film_are_told_apart_when_runs_are_compared():
     one = result_on(films_of(list("aab"), [0, 0, 1], [-1, -2, 3]))
     compared = compare_view.common({}, {"one": one, "other": one})
@@ -107,6 +120,25 @@ def test_test_films_are_divided_by_columns_of_the_set(phantoms, finished: Finish
     assert {"Image size", "sex"} <= set(kinds)
     assert set(kinds["sex"]) == {"F", ""}
     assert all(len(groups) == len(tested.test) for groups in kinds.values())
+
+
+def test_films_that_are_gone_leave_the_sizes_of_the_others_as_they_are(
+    phantoms, finished: Finished
+):
+    catalog = sources.open_catalog(str(phantoms))
+    tested = load(finished.run_id, RunStore())
+    gone = tested.test.table["path"].iloc[0]
+    whole = subgroups_view.divisions(catalog, tested)["Image size"]
+    catalog = replace(catalog, frame=catalog.frame[catalog.frame["path"] != gone])
+    assert subgroups_view.divisions(catalog, tested)["Image size"] == ["", *whole[1:]]
+    nothing = replace(catalog, frame=catalog.frame.iloc[:0])
+    assert subgroups_view.divisions(nothing, tested).keys() <= {"Kind of file", "Folder"}
+
+
+def test_names_of_classes_are_no_markup():
+    found = {"n": 3, "auc": 0.9, "ci95": {}}
+    table = results_view.class_table({"per_class": {"![x](http://a/b)": found}})
+    assert table["Class"].tolist() == [r"!\[x\](http://a/b)"]
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -148,6 +180,19 @@ def test_a_rule_chooses_the_threshold_on_validation(open_page: Open, finished: F
     expected = operating.choose_threshold(val.labels, val.probabilities, rule).value
     slider = next(s for s in app.slider if s.label.startswith("Threshold"))
     assert slider.value == pytest.approx(100 * expected, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_rule_stays_chosen_when_one_looks_at_another_tab(open_page: Open, finished: Finished):
+    app = at_tab(open_page, finished, "Test results")
+    slider = next(s for s in app.slider if s.label.startswith("Threshold"))
+    app = slider.set_value(90.0).run()
+    for tab in ("Files", "Test results"):
+        app.session_state[f"tabs:{finished.run_id}"] = tab
+        app = app.run()
+    assert not app.exception
+    assert next(s for s in app.slider if s.label.startswith("Threshold")).value == 90.0
+    assert next(box for box in app.selectbox if box.label == "Chosen by").value == "By hand"
 
 
 @pytest.mark.slow
