@@ -37,6 +37,7 @@ USES_TENSORFLOW = {
     "cxr_core.training.schedules",
     "cxr_core.training.losses",
     "cxr_core.diagnosis.predictor",
+    "cxr_core.diagnosis.single_pass",
     "cxr_core.diagnosis.explain",
     "cxr_core.diagnosis.sanity",
     "cxr_core.diagnosis.ensemble",

@@ -5,9 +5,24 @@ They catch photographs, drawings, scans of other body parts and empty images; a 
 slice saved as PNG passes them.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from cxr_core.images import Radiograph
+
+Kind = Literal["file", "exposure", "inverted", "rotated", "view", "distance"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a film is not judged."""
+
+    kind: Kind
+    words: str  # a sentence
+    mend: str | None = None  # what would mend the film, as `mended` takes it; None where nothing
+
 
 # Shorter side, px. Below it ribs and vessels cannot be told apart, whatever the network's input.
 MIN_SIDE = 64
@@ -43,7 +58,18 @@ OBLIQUE = frozenset({"RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "OBL", "OBLIQUE"}
 
 def check(film: Radiograph) -> tuple[str, ...]:
     """Return why a film is refused, a sentence a reason; empty where it is accepted."""
-    return (*_by_tags(film), *_by_shape(film), *_by_colour(film), *_by_gray_levels(film))
+    return tuple(refusal.words for refusal in refusals(film))
+
+
+def refusals(film: Radiograph) -> tuple[Refusal, ...]:
+    """Return why a film is refused by what needs no model; empty where it is accepted."""
+    layers: tuple[tuple[Kind, list[str]], ...] = (
+        ("view", _by_tags(film)),
+        ("file", _by_shape(film)),
+        ("file", _by_colour(film)),
+        ("exposure", _by_gray_levels(film)),
+    )
+    return tuple(Refusal(kind, words) for kind, reasons in layers for words in reasons)
 
 
 def _by_tags(film: Radiograph) -> list[str]:

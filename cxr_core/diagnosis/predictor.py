@@ -7,12 +7,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from cxr_core import images
 from cxr_core.diagnosis import bundle, explain, gate
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.explain import HeatMap
+from cxr_core.diagnosis.gate import Refusal
+from cxr_core.diagnosis.single_pass import FINDING, Answers, SinglePass
 from cxr_core.errors import BundleError
 from cxr_core.evaluation import metrics
 from cxr_core.images import Radiograph
@@ -38,6 +39,11 @@ class Diagnosis:
     heatmap: HeatMap | None
     bundle: str  # the model's name
     synthetic: bool  # whether the model learned from synthetic films
+    refusals: tuple[Refusal, ...] = ()  # the reasons with their kind and what would mend them
+
+
+# Films at a time; fewer where heat maps are wanted: the backward pass keeps every layer's output.
+_AT_ONCE, _MAPPED_AT_ONCE = 32, 8
 
 
 class Predictor:
@@ -55,20 +61,14 @@ class Predictor:
         self.info = bundle.read(folder)
         self._lock = threading.Lock()
         self._model = load(folder, self.info)
-        size = self.info.image.size
-        # One graph for every batch size, so that no call is slowed by tracing again.
-        self._forward = tf.function(
-            lambda squares: self._model(tf.cast(squares, tf.float32), training=False),
-            input_signature=[tf.TensorSpec([None, size, size, 1], tf.uint8)],
-            autograph=False,
-        )
+        self._network = SinglePass(self._model, self.info.cam_layers)
 
     def warm(self) -> None:
         """Trace and run everything once, so that the first film does not wait for it."""
         size = self.info.image.size
-        blank = np.zeros((size, size), np.uint8)
-        self.logits(blank[None])
-        self._heatmap(blank, self.info.classes[-1])
+        blank = np.zeros((1, size, size), np.uint8)
+        self._ask(blank)
+        self._ask(blank, targets=np.array([FINDING]))
 
     def logits(self, squares: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Return float64 (n, classes): raw logits, one column a class, before temperature.
@@ -77,13 +77,9 @@ class Predictor:
             squares: uint8 (n, size, size), as `images.to_square` gives them.
             batch_size: films at a time; bounds the memory, changes nothing else.
         """
-        outputs = [np.empty((0, self.info.outputs), np.float32)]
-        with self._lock:
-            outputs += [
-                self._forward(squares[start : start + batch_size, :, :, None]).numpy()
-                for start in range(0, len(squares), batch_size)
-            ]
-        return metrics.expand_logits(np.concatenate(outputs))
+        if not len(squares):
+            return np.empty((0, len(self.info.classes)))
+        return metrics.expand_logits(self._ask(squares, batch_size=batch_size).logits)
 
     def probabilities(self, squares: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Return (n, classes): calibrated probabilities; arguments as for :meth:`logits`."""
@@ -117,12 +113,20 @@ class Predictor:
         force: bool = False,
     ) -> list[Diagnosis]:
         """Answer for several films at once, in their order; arguments as for :meth:`diagnose`."""
-        reasons = [gate.check(film) for film in films]
-        answered = [i for i, why in enumerate(reasons) if force or not why]
-        squares = {i: self._square(films[i]) for i in answered}
-        rows = dict(zip(answered, self._probabilities_of(list(squares.values())), strict=True))
+        wanted = FINDING if target is None else self._number(target)
+        refusals = [gate.refusals(film) for film in films]
+        answered = [i for i, why in enumerate(refusals) if force or not why]
+        answers: dict[int, tuple[Answers, int]] = {}  # a film's place -> its batch and row there
+        step = _MAPPED_AT_ONCE if heatmap else _AT_ONCE
+        for start in range(0, len(answered), step):
+            batch = answered[start : start + step]
+            found = self._ask(
+                np.stack([self.square(films[i]) for i in batch]),
+                targets=np.full(len(batch), wanted) if heatmap else None,
+            )
+            answers |= {i: (found, row) for row, i in enumerate(batch)}
         return [
-            self._diagnosis(film, reasons[i], rows.get(i), squares.get(i), heatmap, target)
+            self._diagnosis(film, refusals[i], *answers.get(i, (None, 0)))
             for i, film in enumerate(films)
         ]
 
@@ -132,70 +136,72 @@ class Predictor:
         Raises:
             BundleError: the model knows no such class.
         """
-        return self._heatmap(self._square(film), target)
+        wanted = np.array([self._number(target)])
+        return self._heatmap(self._ask(self.square(film)[None], targets=wanted), 0)
 
     def _diagnosis(
-        self,
-        film: Radiograph,
-        reasons: tuple[str, ...],
-        row: np.ndarray | None,
-        square: np.ndarray | None,
-        heatmap: bool,
-        target: str | None,
+        self, film: Radiograph, refusals: tuple[Refusal, ...], answers: Answers | None, row: int
     ) -> Diagnosis:
         classes, threshold = self.info.classes, self.info.threshold.value
-        label = probability = abnormal = shown = None
+        label = probability = abnormal = heatmap = None
         probabilities: dict[str, float] = {}
-        if row is not None and square is not None:
-            probabilities = {name: float(p) for name, p in zip(classes, row, strict=True)}
-            label = classes[int(metrics.decide(row[None], threshold)[0])]
+        if answers is not None:
+            logits = metrics.expand_logits(answers.logits[row : row + 1])
+            table = metrics.probabilities(logits, self.info.temperature)
+            probabilities = {name: float(p) for name, p in zip(classes, table[0], strict=True)}
+            label = classes[int(metrics.decide(table, threshold)[0])]
             probability = probabilities[label]
-            abnormal = float(metrics.abnormal(row[None])[0])
-            if heatmap:
-                finding = max(classes[1:], key=probabilities.__getitem__)
-                shown = self._heatmap(square, target or finding)
+            abnormal = float(metrics.abnormal(table)[0])
+            heatmap = self._heatmap(answers, row) if answers.maps else None
         return Diagnosis(
             name=film.name,
-            accepted=not reasons,
-            reasons=reasons,
+            accepted=not refusals,
+            reasons=tuple(refusal.words for refusal in refusals),
             classes=classes,
             probabilities=probabilities,
             label=label,
             probability=probability,
             abnormal=abnormal,
             threshold=threshold,
-            heatmap=shown,
+            heatmap=heatmap,
             bundle=self.info.name,
             synthetic=self.info.data.synthetic,
+            refusals=refusals,
         )
 
-    def _square(self, film: Radiograph) -> np.ndarray:
+    def square(self, film: Radiograph) -> np.ndarray:
+        """Return what the network sees of a film: uint8 (size, size)."""
         image = self.info.image
         return images.to_square(film.pixels, image.size, image.fit, image.clahe)
 
-    def _probabilities_of(self, squares: list[np.ndarray]) -> np.ndarray:
-        return self.probabilities(np.stack(squares)) if squares else np.empty((0, 0))
-
-    def _heatmap(self, square: np.ndarray, target: str) -> HeatMap:
-        info = self.info
-        if target not in info.classes:
-            raise BundleError(
-                f"The model {info.name} knows no class '{target}'; it knows "
-                f"{', '.join(info.classes)}."
-            )
+    def _ask(
+        self, squares: np.ndarray, *, targets: np.ndarray | None = None, batch_size: int = _AT_ONCE
+    ) -> Answers:
         with self._lock:
-            found = [
-                explain.grad_cam(
-                    self._model,
-                    square,
-                    layer=layer,
-                    target=info.classes.index(target),
-                    classes=info.classes,
-                )
-                for layer in info.cam_layers
-            ]
-        values = explain.together([cells for cells, _ in found], info.image.size)
-        return HeatMap(values, target, info.image.fit, sum(evidence for _, evidence in found))
+            return self._network.answers(squares, targets=targets, batch_size=batch_size)
+
+    def _number(self, target: str) -> int:
+        """Return the number of a class.
+
+        Raises:
+            BundleError: the model knows no such class.
+        """
+        if target not in self.info.classes:
+            raise BundleError(
+                f"The model {self.info.name} knows no class '{target}'; it knows "
+                f"{', '.join(self.info.classes)}."
+            )
+        return self.info.classes.index(target)
+
+    def _heatmap(self, answers: Answers, row: int) -> HeatMap:
+        """Return the heat map of one film among those that the network was asked about."""
+        cells = [maps[row] for maps in answers.maps]
+        return HeatMap(
+            explain.together(cells, self.info.image.size),
+            self.info.classes[int(answers.targets[row])],
+            self.info.image.fit,
+            sum(float((each - each.min()).sum()) for each in cells),
+        )
 
 
 def load(folder: Path, info: BundleInfo) -> keras.Model:

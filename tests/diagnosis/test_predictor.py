@@ -11,9 +11,10 @@ import tiny
 from scipy.special import expit
 
 from cxr_core import images
-from cxr_core.diagnosis import bundle
+from cxr_core.diagnosis import bundle, explain
 from cxr_core.diagnosis.predictor import Predictor
 from cxr_core.errors import BundleError
+from cxr_core.evaluation import metrics
 from cxr_core.images import Radiograph
 
 
@@ -135,6 +136,53 @@ def test_a_refused_film_gets_no_probability_unless_asked_for(
     assert forced.reasons == refusal.reasons
     assert forced.probability is not None
     assert forced.heatmap is not None
+
+
+@pytest.mark.parametrize("classes", ["binary", "three"])
+def test_one_pass_gives_what_the_library_gives_in_two(
+    classes: str, films: list[Radiograph], request: pytest.FixtureRequest
+) -> None:
+    import keras
+    from tf_keras_vis.gradcam import Gradcam
+
+    predictor: Predictor = request.getfixturevalue(classes)
+    folder = request.getfixturevalue(f"{'binary' if classes == 'binary' else 'three_class'}_bundle")
+    model = keras.saving.load_model(folder / "model.keras")
+    pixels = _squares(films[:2])[..., None].astype("float32")
+    logits = model.predict(pixels, verbose=0)
+    for film, square, row in zip(films[:2], pixels, logits, strict=True):
+        answer = predictor.diagnose(film, force=True)
+        assert answer.heatmap is not None
+        finding = 0 if classes == "binary" else 1 + int(np.argmax(row[1:]))
+        found = Gradcam(model, clone=False)(
+            lambda outputs, finding=finding: outputs[:, finding],
+            square[None],
+            penultimate_layer="block3_relu",
+            seek_penultimate_conv_layer=False,
+            normalize_cam=False,
+            expand_cam=False,
+        )
+        cells = np.asarray(found)[0]
+        assert answer.heatmap.target == predictor.info.classes[max(finding, 1)]
+        assert answer.heatmap.evidence == pytest.approx(
+            float((cells - cells.min()).sum()), abs=1e-4
+        )
+        np.testing.assert_allclose(
+            answer.heatmap.values, explain.spread(cells, tiny.SIZE), atol=1e-5
+        )
+        np.testing.assert_allclose(
+            list(answer.probabilities.values())[1:],
+            metrics.probabilities(metrics.expand_logits(row[None]), 1.0)[0, 1:],
+            atol=1e-5,
+        )
+
+
+def test_films_in_batches_get_the_maps_of_one(three: Predictor, films: list[Radiograph]) -> None:
+    together = three.diagnose_all([*films, *films], heatmap=True, target="PNEUMONIA")
+    for film, answer in zip([*films, *films], together, strict=True):
+        alone = three.heatmap(film, "PNEUMONIA")
+        assert answer.heatmap is not None
+        np.testing.assert_allclose(answer.heatmap.values, alone.values, atol=1e-5)
 
 
 def test_an_unknown_target_is_named(binary: Predictor, films: list[Radiograph]) -> None:

@@ -1,0 +1,142 @@
+"""All that a film's answer needs of a network, in one traced graph: logits, features, heat map.
+
+Asking `keras.Model.predict` and then a library for the map runs the network twice and builds a new
+one for each film; here a film costs about a forward and a backward pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+FINDING = -1  # as a target: the most probable finding, which is known only once the logits are
+FEATURES = "features"  # the layer whose vector the logits are computed from, see `registry.build`
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a network says about n films."""
+
+    logits: np.ndarray  # float32 (n, outputs), raw
+    features: np.ndarray  # float32 (n, d): the vector that the logits are computed from
+    look: np.ndarray  # float32 (n, e): the named layers, averaged over the film, side by side
+    targets: np.ndarray  # int32 (n,): the class that each film's maps are for; empty without maps
+    maps: tuple[np.ndarray, ...]  # a layer each, float32 (n, rows, columns): raw Grad-CAM
+
+
+class SinglePass:
+    """A network's traced graphs: one with and one without heat maps, for any number of films.
+
+    Not locked: whoever shares it between threads takes care of that.
+
+    Args:
+        model: flat functional network, (n, size, size, 1) in 0-255 to raw logits. It is not
+            changed.
+        cam_layers: the layers whose maps are weighed.
+        look_layers: the layers that ``look`` is made of; none by default.
+
+    Raises:
+        ValueError: the network has no such layer.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        cam_layers: Sequence[str],
+        look_layers: Sequence[str] = (),
+    ) -> None:
+        size, self._outputs = model.input_shape[1], model.output_shape[-1]
+        vectors = [layer.output for layer in model.layers if _gives_features(layer.name)]
+        wanted = [model.get_layer(name).output for name in (*cam_layers, *look_layers)]
+        parts = keras.Model(model.inputs, [model.output, *wanted, *vectors])
+        cams, looks = len(cam_layers), len(cam_layers) + len(look_layers)
+
+        def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
+            logits, *rest = parts(tf.cast(squares, tf.float32), training=False)
+            # A network of another zoo has no layer of that name: its maps, averaged, are as good.
+            features = rest[looks:] or rest[:cams]
+            count = tf.shape(logits)[0]
+            look = _side_by_side(rest[cams:looks], count)
+            return logits, rest[:cams], _side_by_side(features, count), look
+
+        def plain(squares: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            logits, _, features, look = forward(squares)
+            return logits, features, look
+
+        def mapped(squares: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            with tf.GradientTape() as tape:
+                logits, maps, features, look = forward(squares)
+                chosen = self._chosen(logits, targets)
+                score = tf.reduce_sum(logits * self._selectors(chosen))
+            slopes = tape.gradient(score, maps)
+            weighed = [_weigh(each, slope) for each, slope in zip(maps, slopes, strict=True)]
+            return logits, features, look, chosen, *weighed
+
+        films = tf.TensorSpec([None, size, size, 1], tf.uint8)
+        # One graph for every number of films, so that no call is slowed by tracing again.
+        self._plain = tf.function(plain, input_signature=[films], autograph=False)
+        self._mapped = tf.function(
+            mapped, input_signature=[films, tf.TensorSpec([None], tf.int32)], autograph=False
+        )
+
+    def answers(
+        self, squares: np.ndarray, *, targets: np.ndarray | None = None, batch_size: int = 32
+    ) -> Answers:
+        """Ask the network.
+
+        Args:
+            squares: uint8 (n, size, size), as `images.to_square` gives them; at least one.
+            targets: int (n,), the class whose evidence is mapped for each film, or `FINDING`;
+                None maps nothing, which takes half the time.
+            batch_size: films at a time; bounds the memory, changes nothing else.
+        """
+        parts = []
+        for start in range(0, len(squares), batch_size):
+            films = squares[start : start + batch_size, :, :, None]
+            if targets is None:
+                parts.append(self._plain(films))
+            else:
+                parts.append(
+                    self._mapped(films, targets[start : start + batch_size].astype(np.int32))
+                )
+        logits, features, look, *rest = (
+            np.concatenate([np.asarray(each) for each in column])
+            for column in zip(*parts, strict=True)
+        )
+        chosen, *maps = rest or (np.empty(0, np.int32),)
+        return Answers(logits, features, look, chosen, tuple(maps))
+
+    def _chosen(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Return int32 (n,): the targets, and where none is named the most probable finding."""
+        if self._outputs == 1:
+            finding = tf.ones_like(targets)
+        else:
+            finding = 1 + tf.argmax(logits[:, 1:], axis=1, output_type=tf.int32)
+        return tf.where(targets == FINDING, finding, targets)
+
+    def _selectors(self, chosen: tf.Tensor) -> tf.Tensor:
+        """Return what logits are multiplied with to get the score, as `explain.selector` does."""
+        if self._outputs == 1:
+            return tf.where(chosen == 1, 1.0, -1.0)[:, None]
+        return tf.one_hot(chosen, self._outputs)
+
+
+def _gives_features(layer: str) -> bool:
+    return layer == FEATURES or layer.endswith(f"_{FEATURES}")  # the latter in an ensemble
+
+
+def _side_by_side(tensors: Sequence[tf.Tensor], films: tf.Tensor) -> tf.Tensor:
+    """Return float32 (films, d): every tensor's mean over the film; (films, 0) of none."""
+    if not tensors:
+        return tf.zeros((films, 0))
+    floats = [tf.cast(each, tf.float32) for each in tensors]
+    means = [tf.reduce_mean(each, axis=(1, 2)) if each.shape.rank == 4 else each for each in floats]
+    return tf.concat(means, axis=-1)
+
+
+def _weigh(maps: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+    """Return Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), raw: (n, rows, columns)."""
+    weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
+    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
