@@ -53,9 +53,9 @@ def cascade(
     rng = np.random.default_rng(seed)
     begun = {each.name: _random(each, rng) for each in copy.layers if each.weights}
     copy.set_weights(model.get_weights())
-    maps = explain.traced_grad_cam(copy, layer)
+    compute = explain.traced(copy, [layer])
     films = squares.astype(np.float32)[..., None]
-    trained = normalised(maps(films, selectors))
+    trained = normalised(compute(films, selectors)[0])
     names = [each.name for each in model.layers if each.name in begun][::-1]
     ends = np.unique(np.linspace(0, len(names), STEPS + 1).round().astype(int))
     found, lowest = [], []
@@ -63,7 +63,7 @@ def cascade(
         for name in names[begin:end]:
             copy.get_layer(name).set_weights(begun[name])
         # Whether random weights speak for a class or against it is a coin's toss: both are shown.
-        speaking, against = (normalised(maps(films, sign * selectors)) for sign in (1, -1))
+        speaking, against = (normalised(compute(films, sign * selectors)[0]) for sign in (1, -1))
         found.append(
             [
                 max(probes.likeness(own, one), probes.likeness(own, other))

@@ -1,7 +1,6 @@
 """What is seen of an epoch: which classes are confused, and what the network looks at."""
 
 import json
-from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -56,11 +55,11 @@ class EpochPictures(keras.callbacks.Callback):
         self._validate = validate
         self._shown = shown(films.val.labels)
         self._squares = films.decoded[size][films.val.rows[self._shown]]
-        self._maps: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        self._maps: explain.Maps
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Say which films are shown, and show them as the network sees them now."""
-        self._maps = explain.traced_grad_cam(self.model, self._cam_layer)
+        self._maps = explain.traced(self.model, [self._cam_layer])
         table = self._films.val.table.iloc[self._shown][["path", "label"]]
         self._run.later(f"{ATTENTION}/films.json", table.to_json(orient="records").encode())
 
@@ -82,7 +81,7 @@ class EpochPictures(keras.callbacks.Callback):
         # Evidence for the film's own finding; on normal films for the first finding there is.
         targets = [max(1, int(label)) for label in self._films.val.labels[self._shown]]
         selectors = np.stack([explain.selector(target, classes) for target in targets])
-        maps = self._maps(self._squares.astype(np.float32)[..., None], selectors)
+        (maps,) = self._maps(self._squares.astype(np.float32)[..., None], selectors)
         strip = np.hstack(
             [
                 overlaid(square, cells, self._films.classes[target])
@@ -131,11 +130,7 @@ def epoch_summary(
 
 def overlaid(square: np.ndarray, cells: np.ndarray, target: str) -> np.ndarray:
     """Return a film under its heat map, uint8 (side, side, 3), RGB, at the strip's size."""
-    heatmap = explain.HeatMap(
-        values=explain.spread(cells, _SIDE),
-        target=target,
-        fit="squash",  # the square is all there is
-        evidence=float((cells - cells.min()).sum()),
-    )
+    # The square is all there is.
+    heatmap = explain.assemble([cells], target=target, fit="squash", size=_SIDE)
     film = cv2.resize(square, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     return explain.overlay(film, heatmap)

@@ -76,13 +76,12 @@ def test_the_heat_map_is_the_sum_of_the_members_and_adds_up(networks, joined, fi
         images.Radiograph(film, "f.png", "PNG", "gray 8 bit"), "PNEUMONIA"
     )
 
-    cells, evidence = zip(
-        *[
-            explain.grad_cam(model, film, layer=of.cam_layer, target=1, classes=tiny.THREE)
-            for model, of in zip(networks, infos, strict=True)
-        ],
-        strict=True,
-    )
+    films, weights = film[None, :, :, None].astype(np.float32), explain.selector(1, 3)[None]
+    cells = [
+        explain.traced(model, [of.cam_layer])(films, weights)[0][0]
+        for model, of in zip(networks, infos, strict=True)
+    ]
+    evidence = [(each - each.min()).sum() for each in cells]
     shares = [1 / (2 * temperature) for temperature in TEMPERATURES]
     assert found.evidence == pytest.approx(
         sum(share * each for share, each in zip(shares, evidence, strict=True)), rel=1e-3

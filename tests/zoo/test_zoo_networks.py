@@ -133,10 +133,9 @@ def test_grad_cam_at_the_registered_layer_is_that_of_the_formula(
         expected.max(axis=(1, 2)).argmax()
     )  # a random network may have nothing for a class
     assert expected[target].max() > 0
-    square = films[0, :, :, 0].astype(np.uint8)
-    drawn, _ = explain.grad_cam(
-        built.model, square, layer=maps.name, target=target, classes=CLASSES
-    )
+    film = films[:1, :, :, :1].astype(np.uint8).astype(np.float32)
+    weights = explain.selector(target, len(CLASSES))[None]
+    drawn = explain.traced(built.model, [maps.name])(film, weights)[0][0]
     np.testing.assert_allclose(drawn, expected[target], atol=1e-4 * expected[target].max())
 
 
