@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.evaluation import metrics, operating, scores
 from cxr_core.evaluation.operating import Rule
 from cxr_core.training.tested import RunResult
@@ -308,7 +309,22 @@ def _prevalence(
             f"validation films. The threshold of {words.percent(threshold)} is a probability of "
             f"{words.percent(_moved(threshold, fitted_on, wanted))} there. This assumes that "
             "findings and normal films look there as they do here (Saerens 2002)."
+            + caution(tested.info)
         )
+
+
+def caution(info: BundleInfo) -> str:
+    """Return what else speaks against moving a run's probabilities elsewhere, "" for nothing.
+
+    A temperature sharpens or softens, and cannot undo another share of findings in training.
+    """
+    balance = (info.config.get("optimise") or {}).get("balance", "none")
+    if balance == "none":
+        return ""
+    return (
+        " Training made rare classes count for more, so these probabilities hold only as far as "
+        "the calibration under Trust shows."
+    )
 
 
 def _moved(probability: float, fitted_on: float, wanted: float) -> float:

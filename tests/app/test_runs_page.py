@@ -10,7 +10,7 @@ import pytest
 from conftest import Finished, texts
 from streamlit.testing.v1 import AppTest
 
-from cxr_core.config import ImageConfig
+from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.data import sources
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
 from cxr_core.evaluation import operating, scores
@@ -133,6 +133,13 @@ def test_films_that_are_gone_leave_the_sizes_of_the_others_as_they_are(
     assert subgroups_view.divisions(catalog, tested)["Image size"] == ["", *whole[1:]]
     nothing = replace(catalog, frame=catalog.frame.iloc[:0])
     assert subgroups_view.divisions(nothing, tested).keys() <= {"Kind of file", "Folder"}
+
+
+def test_probabilities_of_a_balanced_training_come_with_a_caution():
+    info = result_on(films_of(list("ab"), [0, 1], [-1, 1])).info
+    assert results_view.caution(info) == ""
+    config = RunConfig().with_values({"optimise.balance": "weights"}).model_dump()
+    assert "rare classes" in results_view.caution(info.model_copy(update={"config": config}))
 
 
 def test_names_of_classes_are_no_markup():
