@@ -271,13 +271,14 @@ class _Looks:
         if len(ill) < probes.FEWEST:
             raise _NothingToSay(f"Too few films with known lesions to tell: {len(ill)}.")
         rows = ill[_by_turns(self._sample.labels[ill], _LESION_FILMS, self._sample.seed)]
-        compute = explain.traced_grad_cam(self._explained.model, self._explained.cam_layer)
+        compute = explain.traced(self._explained.model, [self._explained.cam_layer])
         squares, size = self._sample.squares, len(self._border)
         maps: list[np.ndarray] = []
         for start in range(0, len(rows), _MAPS_AT_ONCE):
             part = rows[start : start + _MAPS_AT_ONCE]
             films = squares[part].astype(np.float32)[..., None]
-            maps += [explain.spread(each, size) for each in compute(films, self._selectors(part))]
+            (cells,) = compute(films, self._selectors(part))
+            maps += [explain.spread(each, size) for each in cells]
         return rows, np.stack(maps), self._explained.lesions[rows]
 
     def _selectors(self, rows: np.ndarray) -> np.ndarray:
