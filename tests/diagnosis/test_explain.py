@@ -44,6 +44,8 @@ def one_logit() -> Any:
 
     model = registry.build("plain_cnn", size=tiny.SIZE, outputs=1, seed=2)
     model(np.random.default_rng(0).uniform(0, 255, (8, tiny.SIZE, tiny.SIZE, 1)), training=True)
+    last = model.get_layer("logits")  # random weights hardly tell films apart: louder
+    last.set_weights([100 * last.get_weights()[0], *last.get_weights()[1:]])
     return model
 
 
@@ -142,21 +144,24 @@ def test_maps_by_slopes_agree_with_tf_keras_vis(model: Any, square: np.ndarray) 
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
     from tf_keras_vis.layercam import Layercam
 
-    target = 1
-    score = _slopes(model, square, target, 1.0)[2]
-    for method, kind, factor in (
-        ("grad_cam", Gradcam, 1.0),
-        ("layer_cam", Layercam, 1.0),
-        ("grad_cam_pp", GradcamPlusPlus, np.exp(score)),  # a factor of the paper, left out here
+    for method, kind in (
+        ("grad_cam", Gradcam),
+        ("layer_cam", Layercam),
+        ("grad_cam_pp", GradcamPlusPlus),
     ):
-        expected = _by_the_library(kind, model, square, target) / factor
-        assert expected.max() > 0, method
-        np.testing.assert_allclose(
-            _map(model, square, target, 3, method),
-            expected,
-            atol=1e-4 * expected.max(),
-            err_msg=method,
-        )
+        peaks = []
+        for target in range(3):
+            expected = _by_the_library(kind, model, square, target)
+            if method == "grad_cam_pp":  # a factor of the paper's that is left out here
+                expected = expected / np.exp(_slopes(model, square, target, 1.0)[2])
+            peaks.append(expected.max())
+            np.testing.assert_allclose(
+                _map(model, square, target, 3, method),
+                expected,
+                atol=1e-4 * max(1e-2, expected.max()),
+                err_msg=method,
+            )
+        assert max(peaks) > 0, "a random network may have nothing for a class, not for all"
 
 
 @pytest.mark.parametrize("method", BY_SLOPES)
@@ -249,13 +254,15 @@ def test_only_a_scale_in_logits_says_how_much_evidence_there_is(
     model: Any, square: np.ndarray, method: str
 ) -> None:
     explainer = Explainer(model, [LAYER], tiny.THREE, "squash")
-    found = explainer.heat_map(square, "PNEUMONIA", method=method)
+    # A random network may have nothing for a class, not for all.
+    maps = [explainer.heat_map(square, target, method=method) for target in tiny.THREE]
+    found = max(maps, key=lambda each: each.peak)
     assert found.values.shape == (tiny.SIZE, tiny.SIZE)
     assert found.values.dtype == np.float32
     assert found.values.min() >= 0
     assert (found.evidence is not None) == METHODS[method].in_logits
     if METHODS[method].at_layer:
-        other = explainer.heat_map(square, "PNEUMONIA", method=method, layers=["block2_relu"])
+        other = explainer.heat_map(square, found.target, method=method, layers=["block2_relu"])
         assert other.evidence is None, "what is clear is known for the network's own layer only"
         assert np.abs(other.values - found.values).max() > 0
 

@@ -91,15 +91,16 @@ def smooth_grad(
     Returns:
         float32 (size, size), at least 0: logits a gray level.
     """
+    import keras
     import tensorflow as tf
     from tf_keras_vis.saliency import Saliency
 
     film = square.astype(np.float32)
     rng = np.random.default_rng(seed)
     deviation = NOISE * float(film.max() - film.min())
-    # Without clone and modifier the model is shared, not copied and not changed; its outputs are
-    # logits already.
-    saliency = Saliency(model, clone=False)
+    # Without clone and modifier the layers are shared, not copied and not changed; the outputs are
+    # logits already. The library gives its films as a list: the network is told to expect one.
+    saliency = Saliency(keras.Model(model.inputs, model.output), clone=False)
     total = np.zeros(square.shape, np.float64)
     for start in range(0, SAMPLES, BATCH):
         count = min(BATCH, SAMPLES - start)
