@@ -78,7 +78,7 @@ def bands(values: Sequence[float | None], parts: int = BANDS) -> list[str]:
     """Return groups of about equal size for a number a film, such as its width or an age.
 
     Args:
-        values: A number a film; None and NaN are "unknown".
+        values: A number a film; None, NaN and infinity are "unknown".
         parts: How many bands at most. Where there are no more different numbers than that, each
             is a group of its own.
 
@@ -86,6 +86,7 @@ def bands(values: Sequence[float | None], parts: int = BANDS) -> list[str]:
         A group's name a film, such as "1,024 to 1,300": the least and greatest number in it.
     """
     numbers = pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce")
+    numbers = numbers.where(np.isfinite(numbers))
     known = numbers.dropna()
     if known.nunique() <= parts:
         return [UNKNOWN if pd.isna(number) else _plain(number) for number in numbers]

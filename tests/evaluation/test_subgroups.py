@@ -110,6 +110,13 @@ def test_few_different_numbers_are_groups_of_their_own():
     assert bands([1024, 512, 1024, None]) == ["1,024", "512", "1,024", "unknown"]
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_infinity_is_no_number_to_band_films_by(parts):
+    found = bands([float("inf"), 1, 2, 3, float("-inf")], parts)
+    assert (found[0], found[-1]) == ("unknown", "unknown")
+    assert "unknown" not in found[1:-1]
+
+
 @given(st.lists(st.none() | st.integers(0, 12), max_size=40), st.integers(1, 5))
 def test_a_greater_number_is_never_in_a_lower_band(values, parts):
     found = bands(values, parts)
