@@ -10,7 +10,7 @@ import streamlit as st
 from cxr_core import figures
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.evaluation import metrics, operating, scores
-from cxr_core.evaluation.operating import Rule
+from cxr_core.evaluation.operating import Rule, Threshold
 from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, run_films, words
@@ -111,7 +111,11 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
     st.session_state.setdefault(exact, shipped.value)
 
     def by_rule() -> None:
-        st.session_state[exact] = _chosen(run.run_id, tested)
+        found = _by_rule(run.run_id, tested)
+        if found:
+            st.session_state[exact] = found.value
+        elif st.session_state[rule] == _SHIPPED:
+            st.session_state[exact] = shipped.value
         st.session_state[moved] = _percent(st.session_state[exact])
 
     def by_hand() -> None:
@@ -157,6 +161,9 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
                 persist_state="session",
             )
         threshold = float(st.session_state[exact])
+        found = _by_rule(run.run_id, tested)
+        if found:  # a target may be out of reach, and validation films too few to choose
+            st.caption(f"Chosen by {words.threshold_method(found.method)}.")
         ships = (
             f"The bundle ships with {words.percent(shipped.value)}, chosen on {shipped.chosen_on} "
             f"films by {words.threshold_method(shipped.method)}"
@@ -171,17 +178,18 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
     return threshold
 
 
-def _chosen(run_id: str, tested: RunResult) -> float:
-    """Return the threshold by the rule that the reader asks for, from the validation films."""
-    name = st.session_state[f"threshold:rule:{run_id}"]
-    kind = _RULES[name]
+def _by_rule(run_id: str, tested: RunResult) -> Threshold | None:
+    """Return the threshold by the rule that the reader asks for, from the validation films.
+
+    None where it comes from elsewhere.
+    """
+    kind = _RULES[st.session_state[f"threshold:rule:{run_id}"]]
     if kind is None:
-        current = st.session_state[f"threshold:{run_id}"]
-        return tested.info.threshold.value if name == _SHIPPED else float(current)
+        return None
     target = st.session_state.get(f"threshold:rule:{run_id}:target", 95.0) / 100
     cost = st.session_state.get(f"threshold:rule:{run_id}:cost", 5.0)
     rule = Rule(kind, target=target, miss_cost=cost)  # type: ignore[arg-type]
-    return operating.choose_threshold(tested.val.labels, tested.val.probabilities, rule).value
+    return operating.choose_threshold(tested.val.labels, tested.val.probabilities, rule)
 
 
 def _percent(share: float) -> float:

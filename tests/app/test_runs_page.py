@@ -187,6 +187,7 @@ def test_a_rule_chooses_the_threshold_on_validation(open_page: Open, finished: F
     expected = operating.choose_threshold(val.labels, val.probabilities, rule).value
     slider = next(s for s in app.slider if s.label.startswith("Threshold"))
     assert slider.value == pytest.approx(100 * expected, abs=0.05)
+    assert "Chosen by a specificity of at least 60 %." in texts(app)
 
 
 @pytest.mark.slow
