@@ -26,7 +26,6 @@ _log = logging.getLogger(__name__)
 _FILMS, _AT, _FEWEST_FILMS = 120, 224, 60
 _SANITY_FILMS = 12
 _LESION_FILMS = 60
-_MAPS_AT_ONCE = 16  # films; bounds the memory of the backward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,13 +272,9 @@ class _Looks:
         rows = ill[_by_turns(self._sample.labels[ill], _LESION_FILMS, self._sample.seed)]
         compute = explain.traced(self._explained.model, [self._explained.cam_layer])
         squares, size = self._sample.squares, len(self._border)
-        maps: list[np.ndarray] = []
-        for start in range(0, len(rows), _MAPS_AT_ONCE):
-            part = rows[start : start + _MAPS_AT_ONCE]
-            films = squares[part].astype(np.float32)[..., None]
-            (cells,) = compute(films, self._selectors(part))
-            maps += [explain.spread(each, size) for each in cells]
-        return rows, np.stack(maps), self._explained.lesions[rows]
+        (cells,) = compute(squares[rows].astype(np.float32)[..., None], self._selectors(rows))
+        maps = np.stack([explain.spread(each, size) for each in cells])
+        return rows, maps, self._explained.lesions[rows]
 
     def _selectors(self, rows: np.ndarray) -> np.ndarray:
         """Ask for the evidence of each film's own finding; on normal films of the first one."""

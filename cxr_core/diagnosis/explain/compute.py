@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # float32 (n, rows, columns) a layer
 Maps = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
 
+_AT_ONCE = 4  # films in a backward pass
+
 
 def selector(target: int, classes: int) -> np.ndarray:
     """Return what a film's logits are multiplied with to get its score: float32 (outputs,).
@@ -84,9 +86,10 @@ def evidence(
 
 
 def traced(model: "keras.Model", layers: Sequence[str], method: str = methods.DEFAULT) -> Maps:
-    """Return a function that computes the maps of many films at once; see :func:`evidence`.
+    """Return a function that computes the maps of many films; see :func:`evidence`.
 
-    One graph, traced at the first call, for any number of films.
+    One graph, traced at the first call, for any number of films. They pass it a few at a time: a
+    backward pass keeps every feature map of its films in memory.
     """
     import tensorflow as tf
 
@@ -105,7 +108,11 @@ def traced(model: "keras.Model", layers: Sequence[str], method: str = methods.DE
     )
 
     def maps(films: np.ndarray, selectors: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(cells) for cells in graph(films, selectors)]
+        found = [
+            graph(films[start : start + _AT_ONCE], selectors[start : start + _AT_ONCE])
+            for start in range(0, len(films), _AT_ONCE)
+        ]
+        return [np.concatenate([part[layer] for part in found]) for layer in range(len(layers))]
 
     return maps
 
