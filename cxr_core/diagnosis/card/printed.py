@@ -310,6 +310,7 @@ th:first-child, td:first-child { padding-left: 2px; overflow-wrap: normal; }
 td:first-child { color: #3B4853; }
 th:first-child:nth-last-child(2), td:first-child:nth-last-child(2) { width: 240px; }
 .ci { white-space: nowrap; }
+#probes td:nth-child(3) { overflow-wrap: normal; }
 #claim td:first-child, #claim th:first-child { width: 38px; }
 #claim td:nth-child(2), #claim th:nth-child(2) { width: 190px; }
 .figures { display: flex; flex-wrap: wrap; gap: 14px 20px; margin: 8px 0 16px; }
