@@ -6,9 +6,9 @@ from cxr_core.errors import CxrError
 from cxr_core.training import jobs
 from cxr_core.ui import compare_view, door, folds_view, loaders, notices, run_views
 
+door.pass_through()
 OPENED, LINKS = "runs_opened", "runs_links"  # session keys: ids, and how many links were followed
 
-door.pass_through()
 try:
     runs = jobs.runs(loaders.store())
 except CxrError as error:
