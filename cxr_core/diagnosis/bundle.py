@@ -1,9 +1,9 @@
 """A bundle: one trained model with everything needed to use and judge it, as a folder.
 
 ``model.keras`` (the network), ``bundle.json`` (what it means: classes, image settings, threshold,
-temperature, provenance, metrics), ``MODEL_CARD.md`` (the same for people) and ``splits.csv`` (which
-film was trained, validated and tested on). No TensorFlow here: a bundle can be listed, read and
-checked without it.
+temperature, provenance, metrics), ``MODEL_CARD.md`` (the same for people), ``splits.csv`` (which
+film was trained, validated and tested on) and ``gate.npz`` (what the films look like, where they
+were enough to tell). No TensorFlow here: a bundle can be listed, read and checked without it.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ MODEL_FILE = "model.keras"
 INFO_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
 SPLITS_FILE = "splits.csv"
+GATE_FILE = "gate.npz"
 
 NOT_REPORTED = "not reported"
 
@@ -58,6 +59,15 @@ class DataInfo(_Part):
     patients: int | None = None  # None where patients are not known
 
 
+class GateInfo(_Part):
+    """Where the gate's statistics come from."""
+
+    train_films: int  # fitted on
+    val_films: int  # thresholds chosen on
+    val_refused: int  # of those, refused as turned, inverted or too far away
+    sha256: str = ""  # of gate.npz; filled by `write`
+
+
 class Member(_Part):
     """One network among those that an ensemble joins."""
 
@@ -82,7 +92,7 @@ class BundleInfo(_Part):
     members: tuple[Member, ...] = ()  # of an ensemble; empty for a single network
     temperature: float = Field(default=1.0, gt=0)  # logits are divided by it before the softmax
     threshold: ThresholdInfo
-    gate: dict[str, Any] | None = None  # statistics of the films the model knows
+    gate: GateInfo | None = None  # None where there are no statistics of the films it knows
     data: DataInfo
     metrics: dict[Literal["test", "val"], dict[str, Any]] = {}  # evaluation summaries
     probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
@@ -108,6 +118,7 @@ def write(
     info: BundleInfo,
     save_model: Callable[[Path], None],
     splits: pd.DataFrame,
+    save_gate: Callable[[Path], None] | None = None,
 ) -> BundleInfo:
     """Write a bundle, whole or not at all.
 
@@ -119,6 +130,8 @@ def write(
         info: all that is known; the hash and the size of the model are filled in here.
         save_model: saves the network to the path it is given (a ``.keras`` file).
         splits: path, label, split, patient_id and md5 of each film used.
+        save_gate: saves the gate's statistics to the path it is given, where ``info.gate`` tells
+            of some.
 
     Returns:
         The info as written.
@@ -142,6 +155,11 @@ def write(
         info = info.model_copy(
             update={"model_sha256": _sha256(model), "model_bytes": model.stat().st_size}
         )
+        if save_gate is not None and info.gate is not None:
+            save_gate(draft / GATE_FILE)
+            sha256 = _sha256(draft / GATE_FILE)
+            known = info.gate.model_copy(update={"sha256": sha256})
+            info = info.model_copy(update={"gate": known})
         (draft / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (draft / CARD_FILE).write_text(card.render(info), encoding="utf-8")
         splits.to_csv(draft / SPLITS_FILE, index=False)
@@ -196,18 +214,32 @@ def verified_model(folder: Path, info: BundleInfo) -> Path:
     Raises:
         BundleError: the file is missing, cannot be read, or is not the one that was written.
     """
-    path = folder / MODEL_FILE
+    return _verified(folder / MODEL_FILE, info.model_sha256, "model file")
+
+
+def verified_gate(folder: Path, info: BundleInfo) -> Path | None:
+    """Return the path of the gate's statistics, compared likewise; None where there are none.
+
+    Raises:
+        BundleError: as for :func:`verified_model`.
+    """
+    if info.gate is None:
+        return None
+    return _verified(folder / GATE_FILE, info.gate.sha256, "gate file")
+
+
+def _verified(path: Path, expected: str, what: str) -> Path:
     try:
         found = _sha256(path)
     except OSError as error:
         raise BundleError(
-            f"The model file {path} cannot be read: {error.strerror or error}. Fetch the bundle "
+            f"The {what} {path} cannot be read: {error.strerror or error}. Fetch the bundle "
             "again or train anew."
         ) from error
-    if found != info.model_sha256:
+    if found != expected:
         raise BundleError(
-            f"The model file {path} is not the one that {INFO_FILE} describes (its SHA-256 is "
-            f"{found[:12]}…, expected {info.model_sha256[:12]}…). It was changed or damaged on the "
+            f"The {what} {path} is not the one that {INFO_FILE} describes (its SHA-256 is "
+            f"{found[:12]}…, expected {expected[:12]}…). It was changed or damaged on the "
             "way, so it is not loaded. Fetch the bundle again or train anew."
         )
     return path

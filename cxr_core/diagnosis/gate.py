@@ -2,15 +2,24 @@
 
 The cheap layers: what the file's header says (DICOM), its size, its colour and its gray levels.
 They catch photographs, drawings, scans of other body parts and empty images; a lateral film or a CT
-slice saved as PNG passes them.
+slice saved as PNG passes them. Behind them stand the layers that know the model's own films, see
+`familiar`: whether this one is turned or inverted, and how far it is from them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from cxr_core.diagnosis import familiar
 from cxr_core.images import Radiograph
+
+INVERT = "invert"
+FAR = 10  # times the limit; how far beyond it a picture is says nothing more
+UNCHECKED = (
+    "Whether this film is turned, inverted or far from those the model learned from was not "
+    "checked: the model's bundle holds no statistics of its films."
+)
 
 Kind = Literal["file", "exposure", "inverted", "rotated", "view", "distance"]
 
@@ -70,6 +79,48 @@ def refusals(film: Radiograph) -> tuple[Refusal, ...]:
         ("exposure", _by_gray_levels(film)),
     )
     return tuple(Refusal(kind, words) for kind, reasons in layers for words in reasons)
+
+
+def lying(view: int) -> Refusal:
+    """Return the refusal of a film in a view that is not upright, a place in `familiar.VIEWS`."""
+    words, mend = familiar.VIEWS[view]
+    if mend == INVERT:
+        return Refusal(
+            "inverted",
+            "The film is inverted: air is white and bone is black. Invert it to have it judged.",
+            mend,
+        )
+    return Refusal("rotated", f"The film {words}. Turn it upright to have it judged.", mend)
+
+
+def far(distance: float) -> Refusal:
+    """Return the refusal of a film that is this many times as far away as the limit."""
+    times = f"{distance:.1f} times as far" if distance < FAR else f"more than {FAR} times as far"
+    return Refusal(
+        "distance",
+        f"The image is unlike the films that the model learned from: {times} from them as 99 of "
+        "100 films of their kind. It may be no frontal chest film, or one of another kind.",
+    )
+
+
+def mended(film: Radiograph, mend: str) -> Radiograph:
+    """Return a film with what a refusal names put right, and a note that says so.
+
+    Args:
+        film: the refused one.
+        mend: ``invert``, or ``rotate 90``, ``rotate 180``, ``rotate 270``: degrees clockwise.
+
+    Raises:
+        ValueError: another word.
+    """
+    if mend == INVERT:
+        return replace(film, pixels=255 - film.pixels, notes=(*film.notes, "Inverted on request."))
+    word, _, degrees = mend.partition(" ")
+    if word != "rotate" or degrees not in ("90", "180", "270"):
+        raise ValueError(f"mend must be {INVERT} or rotate 90, 180 or 270, not {mend!r}")
+    pixels = np.ascontiguousarray(np.rot90(film.pixels, -(int(degrees) // 90)))
+    note = f"Turned by {degrees}° clockwise on request."
+    return replace(film, pixels=pixels, notes=(*film.notes, note))
 
 
 def _by_tags(film: Radiograph) -> list[str]:

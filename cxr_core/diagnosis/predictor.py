@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from cxr_core import images
-from cxr_core.diagnosis import bundle, explain, gate
+from cxr_core.diagnosis import bundle, explain, familiar, gate
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.explain import HeatMap
+from cxr_core.diagnosis.familiar import VIEWS, Familiar
 from cxr_core.diagnosis.gate import Refusal
 from cxr_core.diagnosis.single_pass import FINDING, Answers, SinglePass
 from cxr_core.errors import BundleError
@@ -40,6 +41,10 @@ class Diagnosis:
     bundle: str  # the model's name
     synthetic: bool  # whether the model learned from synthetic films
     refusals: tuple[Refusal, ...] = ()  # the reasons with their kind and what would mend them
+    unchecked: tuple[str, ...] = ()  # what the gate could not look at, in sentences
+    # From the films that the model learned from: 1 is the limit; None where not computed.
+    distance: float | None = None
+    features: np.ndarray | None = None  # float32 (d,): what the logits are computed from
 
 
 # Films at a time; fewer where heat maps are wanted: the backward pass keeps every layer's output.
@@ -61,7 +66,13 @@ class Predictor:
         self.info = bundle.read(folder)
         self._lock = threading.Lock()
         self._model = load(folder, self.info)
-        self._network = SinglePass(self._model, self.info.cam_layers)
+        self._known = _familiar(folder, self.info, self._model)
+        looks = self._known.layers if self._known else ()
+        self._network = SinglePass(self._model, self.info.cam_layers, looks)
+        # Every other kind of heat map: slower, and asked for one film at a time.
+        self.explainer = explain.Explainer(
+            self._model, self.info.cam_layers, self.info.classes, self.info.image.fit, self._lock
+        )
 
     def warm(self) -> None:
         """Trace and run everything once, so that the first film does not wait for it."""
@@ -114,21 +125,55 @@ class Predictor:
     ) -> list[Diagnosis]:
         """Answer for several films at once, in their order; arguments as for :meth:`diagnose`."""
         wanted = FINDING if target is None else self._number(target)
-        refusals = [gate.refusals(film) for film in films]
-        answered = [i for i, why in enumerate(refusals) if force or not why]
-        answers: dict[int, tuple[Answers, int]] = {}  # a film's place -> its batch and row there
         step = _MAPPED_AT_ONCE if heatmap else _AT_ONCE
-        for start in range(0, len(answered), step):
-            batch = answered[start : start + step]
-            found = self._ask(
-                np.stack([self.square(films[i]) for i in batch]),
-                targets=np.full(len(batch), wanted) if heatmap else None,
-            )
-            answers |= {i: (found, row) for row, i in enumerate(batch)}
         return [
-            self._diagnosis(film, refusals[i], *answers.get(i, (None, 0)))
-            for i, film in enumerate(films)
+            answer
+            for start in range(0, len(films), step)
+            for answer in self._batch(films[start : start + step], heatmap, wanted, force)
         ]
+
+    def _batch(
+        self, films: Sequence[Radiograph], heatmap: bool, target: int, force: bool
+    ) -> list[Diagnosis]:
+        """Answer for as many films as the network is asked about at a time."""
+        refusals = [gate.refusals(film) for film in films]
+        squares = {i: self.square(films[i]) for i, why in enumerate(refusals) if force or not why}
+        views = {i: self._known.view(square) if self._known else 0 for i, square in squares.items()}
+        asked = [i for i in squares if force or views[i] == 0]
+        answers: Answers | None = None
+        if asked:
+            answers = self._ask(
+                np.stack([squares[i] for i in asked]),
+                targets=np.full(len(asked), target) if heatmap else None,
+            )
+        found = []
+        for i, film in enumerate(films):
+            row = asked.index(i) if i in asked else None
+            distance = self._distance(answers, row)
+            more: list[Refusal] = []
+            if views.get(i):
+                more = [self._lying(film, views[i])]
+            elif distance is not None and distance > 1:
+                more = [gate.far(distance)]
+            found.append(
+                self._diagnosis(film, (*refusals[i], *more), answers, row, distance, force)
+            )
+        return found
+
+    def _lying(self, film: Radiograph, view: int) -> Refusal:
+        """Return why a film that seems turned or inverted is refused.
+
+        Anything may look more like a turned film than like an upright one: what is no film of the
+        model's kind once it is put right is refused for that.
+        """
+        upright = self.square(gate.mended(film, VIEWS[view][1]))
+        distance = self._distance(self._ask(upright[None]), 0)
+        return gate.lying(view) if distance is None or distance <= 1 else gate.far(distance)
+
+    def _distance(self, answers: Answers | None, row: int | None) -> float | None:
+        if self._known is None or answers is None or row is None:
+            return None
+        return float(self._known.distances(answers.look[row : row + 1])[0])
 
     def heatmap(self, film: Radiograph, target: str) -> HeatMap:
         """Return the evidence in a film for a class.
@@ -140,12 +185,18 @@ class Predictor:
         return self._heatmap(self._ask(self.square(film)[None], targets=wanted), 0)
 
     def _diagnosis(
-        self, film: Radiograph, refusals: tuple[Refusal, ...], answers: Answers | None, row: int
+        self,
+        film: Radiograph,
+        refusals: tuple[Refusal, ...],
+        answers: Answers | None,
+        row: int | None,
+        distance: float | None,
+        force: bool,
     ) -> Diagnosis:
         classes, threshold = self.info.classes, self.info.threshold.value
-        label = probability = abnormal = heatmap = None
+        label = probability = abnormal = heatmap = features = None
         probabilities: dict[str, float] = {}
-        if answers is not None:
+        if answers is not None and row is not None and (force or not refusals):
             logits = metrics.expand_logits(answers.logits[row : row + 1])
             table = metrics.probabilities(logits, self.info.temperature)
             probabilities = {name: float(p) for name, p in zip(classes, table[0], strict=True)}
@@ -153,6 +204,7 @@ class Predictor:
             probability = probabilities[label]
             abnormal = float(metrics.abnormal(table)[0])
             heatmap = self._heatmap(answers, row) if answers.maps else None
+            features = answers.features[row]
         return Diagnosis(
             name=film.name,
             accepted=not refusals,
@@ -167,6 +219,9 @@ class Predictor:
             bundle=self.info.name,
             synthetic=self.info.data.synthetic,
             refusals=refusals,
+            unchecked=() if self._known else (gate.UNCHECKED,),
+            distance=distance,
+            features=features,
         )
 
     def square(self, film: Radiograph) -> np.ndarray:
@@ -195,13 +250,31 @@ class Predictor:
 
     def _heatmap(self, answers: Answers, row: int) -> HeatMap:
         """Return the heat map of one film among those that the network was asked about."""
-        cells = [maps[row] for maps in answers.maps]
-        return HeatMap(
-            explain.together(cells, self.info.image.size),
-            self.info.classes[int(answers.targets[row])],
-            self.info.image.fit,
-            sum(float((each - each.min()).sum()) for each in cells),
+        return explain.assemble(
+            [maps[row] for maps in answers.maps],
+            target=self.info.classes[int(answers.targets[row])],
+            fit=self.info.image.fit,
+            size=self.info.image.size,
         )
+
+
+def _familiar(folder: Path, info: BundleInfo, model: keras.Model) -> Familiar | None:
+    """Return a bundle's statistics of its films; None where it has none.
+
+    Raises:
+        BundleError: the file is not the one described, or does not fit the network.
+    """
+    path = bundle.verified_gate(folder, info)
+    if path is None:
+        return None
+    known = familiar.load(path.read_bytes(), str(path))
+    channels = {layer.name: layer.output.shape[-1] for layer in model.layers}
+    if sum(channels.get(name, 0) for name in known.layers) != len(known.mean):
+        raise BundleError(
+            f"The gate file {path} was made for another network. Fetch the bundle again or train "
+            "anew."
+        )
+    return known
 
 
 def load(folder: Path, info: BundleInfo) -> keras.Model:

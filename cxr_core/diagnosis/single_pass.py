@@ -11,7 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cxr_core.diagnosis import explain
+
 FINDING = -1  # as a target: the most probable finding, which is known only once the logits are
+_FEWEST_CHANNELS = 8  # of a layer that is a stage of the network, not the film itself
 FEATURES = "features"  # the layer whose vector the logits are computed from, see `registry.build`
 
 
@@ -49,30 +52,31 @@ class SinglePass:
     ) -> None:
         size, self._outputs = model.input_shape[1], model.output_shape[-1]
         vectors = [layer.output for layer in model.layers if _gives_features(layer.name)]
-        wanted = [model.get_layer(name).output for name in (*cam_layers, *look_layers)]
-        parts = keras.Model(model.inputs, [model.output, *wanted, *vectors])
-        cams, looks = len(cam_layers), len(cam_layers) + len(look_layers)
+        looks = [model.get_layer(name).output for name in look_layers]
+        # A network of another zoo has no layer of that name: its maps, averaged, are as good.
+        vectors = vectors or [model.get_layer(name).output for name in cam_layers]
+        parts = explain.with_layers(model, cam_layers, *vectors, *looks)
+        count = len(cam_layers)
 
-        def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor, tf.Tensor]:
-            logits, *rest = parts(tf.cast(squares, tf.float32), training=False)
-            # A network of another zoo has no layer of that name: its maps, averaged, are as good.
-            features = rest[looks:] or rest[:cams]
-            count = tf.shape(logits)[0]
-            look = _side_by_side(rest[cams:looks], count)
-            return logits, rest[:cams], _side_by_side(features, count), look
+        def vectors_of(others: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            """Return features and look."""
+            films = tf.shape(others[0])[0]
+            split = len(vectors)
+            return _side_by_side(others[:split], films), _side_by_side(others[split:], films)
 
         def plain(squares: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            logits, _, features, look = forward(squares)
-            return logits, features, look
+            *others, logits = parts(tf.cast(squares, tf.float32), training=False)[count:]
+            return logits, *vectors_of(others)
 
         def mapped(squares: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            with tf.GradientTape() as tape:
-                logits, maps, features, look = forward(squares)
-                chosen = self._chosen(logits, targets)
-                score = tf.reduce_sum(logits * self._selectors(chosen))
-            slopes = tape.gradient(score, maps)
-            weighed = [_weigh(each, slope) for each, slope in zip(maps, slopes, strict=True)]
-            return logits, features, look, chosen, *weighed
+            chosen = []
+
+            def select(logits: tf.Tensor) -> tf.Tensor:
+                chosen.append(self._chosen(logits, targets))
+                return self._selectors(chosen[0])
+
+            logits, others, maps = explain.evidence(parts, squares, select, count)
+            return logits, *vectors_of(others), chosen[0], *maps
 
         films = tf.TensorSpec([None, size, size, 1], tf.uint8)
         # One graph for every number of films, so that no call is slowed by tracing again.
@@ -123,6 +127,29 @@ class SinglePass:
         return tf.one_hot(chosen, self._outputs)
 
 
+def look_layers(model: keras.Model, cam_layer: str) -> tuple[str, ...]:
+    """Return the layers by whose averages a film is told from others: the CAM layer and one before.
+
+    That is the last layer of the next finer resolution. On a fine-tuned EfficientNet-Lite0 the two
+    together refuse every photograph; the CAM layer alone, which training has taught to see nothing
+    but the disease, lets some pass, and earlier layers refuse the same films stored anew.
+    """
+    own = model.get_layer(cam_layer).output.shape[1]
+    finer = [
+        layer
+        for layer in model.layers
+        if len(getattr(layer.output, "shape", ())) == 4
+        and layer.output.shape[1] > own
+        and layer.output.shape[3] >= _FEWEST_CHANNELS
+    ]
+    before = min(finer, key=lambda layer: layer.output.shape[1], default=None)
+    if before is None:
+        return (cam_layer,)
+    # Layers are in the order of the graph: the last of that resolution is the deepest.
+    deepest = [each for each in finer if each.output.shape[1] == before.output.shape[1]][-1]
+    return deepest.name, cam_layer
+
+
 def _gives_features(layer: str) -> bool:
     return layer == FEATURES or layer.endswith(f"_{FEATURES}")  # the latter in an ensemble
 
@@ -134,9 +161,3 @@ def _side_by_side(tensors: Sequence[tf.Tensor], films: tf.Tensor) -> tf.Tensor:
     floats = [tf.cast(each, tf.float32) for each in tensors]
     means = [tf.reduce_mean(each, axis=(1, 2)) if each.shape.rank == 4 else each for each in floats]
     return tf.concat(means, axis=-1)
-
-
-def _weigh(maps: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
-    """Return Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), raw: (n, rows, columns)."""
-    weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
-    return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))

@@ -6,7 +6,7 @@ process of its own (see `worker`), because TensorFlow keeps memory for the life 
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating
-from cxr_core.training import device, network, probing, stages
+from cxr_core.training import device, gating, network, probing, stages
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -91,6 +91,9 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         model, infer, films, config, run, temperature=temperature, threshold=threshold.value
     )
 
+    run.phase("fitting the gate")
+    gate = gating.fit(model, films, config, run)
+
     run.phase("writing the bundle")
     info = bundle.BundleInfo(
         name=run.name,
@@ -104,11 +107,13 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         data=films.provenance,
         metrics={"val": results(films.val, val_logits), "test": tested},
         probes=probes,
+        gate=gate[1] if gate else None,
         config=config.model_dump(),
         notes=run.notes,
         versions=device.versions(),
     )
-    info = keep(model, info, films, {"val": val_logits, "test": test_logits}, run)
+    logits = {"val": val_logits, "test": test_logits}
+    info = keep(model, info, films, logits, run, gate[0].save if gate else None)
     run.points(flat_metrics("test", tested), step=0)
     return Trained(info, fitted.stopped)
 
@@ -122,11 +127,12 @@ def keep(
     films: FilmSet,
     logits: Mapping[str, np.ndarray],
     run: RunWriter,
+    save_gate: Callable[[Path], None] | None = None,
 ) -> bundle.BundleInfo:
     """Write bundle, split, predictions and results, and keep them as artefacts of the run."""
     with tempfile.TemporaryDirectory(dir=workspace.run_folder(run.run_id)) as name:
         scratch = Path(name)
-        info = bundle.write(scratch / "bundle", info, model.save, films.split)
+        info = bundle.write(scratch / "bundle", info, model.save, films.split, save_gate)
         films.split.to_csv(scratch / "splits.csv", index=False)
         predictions(films, logits).to_parquet(scratch / "predictions.parquet", index=False)
         results = json.dumps(info.metrics, indent=2, allow_nan=False)
