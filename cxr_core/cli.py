@@ -285,14 +285,14 @@ def evaluate(
     from cxr_core.training import bundle_index
 
     place = bundle_index.resolve(model)
-    if report:
-        report.mkdir(parents=True, exist_ok=True)
     if folder:
         found = _test(place, folder, split, patient_pattern)
     elif split is Part.ALL or patient_pattern:
         raise typer.BadParameter("Name the folder with the films.", param_hint="DIR")
     else:
         found = _tested_before(place)
+    if report:
+        report.mkdir(parents=True, exist_ok=True)
     summary = found.summary
     _say(_evaluation_table(summary))
     if summary["seen_in_training"]:

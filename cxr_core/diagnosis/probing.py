@@ -206,11 +206,13 @@ class _Looks:
             layer=self._explained.cam_layer,
             seed=self._sample.seed,
         )
+        if len(found.rows) < probes.FEWEST:
+            raise _NothingToSay("On too few films the heat map shows anything at all to compare.")
         self.cascade = {
             "layers": list(found.layers),
             "ssim": [float(step.mean()) for step in found.likeness],
         }
-        return self._judge.sanity(found.likeness[-1], rows)
+        return self._judge.sanity(found.likeness[-1], rows[found.rows])
 
     def energy(self) -> Probe:
         rows, maps, lesions = self._pointed

@@ -23,7 +23,8 @@ class Cascade:
     """How like the trained network's maps stay while its weights become random."""
 
     layers: tuple[str, ...]  # the lowest layer that is random, step by step
-    likeness: np.ndarray  # SSIM, float (steps, n); the last step has no trained weight left
+    likeness: np.ndarray  # SSIM, float (steps, shown); the last step has no trained weight left
+    rows: np.ndarray  # int (shown,): of the films, those whose trained map is not empty
 
 
 def cascade(
@@ -55,7 +56,11 @@ def cascade(
     copy.set_weights(model.get_weights())
     compute = explain.traced(copy, [layer])
     films = squares.astype(np.float32)[..., None]
-    trained = normalised(compute(films, selectors)[0])
+    raw = compute(films, selectors)[0]
+    shown = np.flatnonzero(raw.max(axis=(1, 2)) > 0)  # an empty map is like any other empty one
+    if not len(shown):
+        return Cascade((), np.empty((0, 0)), shown)
+    trained, films, selectors = normalised(raw[shown]), films[shown], selectors[shown]
     names = [each.name for each in model.layers if each.name in begun][::-1]
     ends = np.unique(np.linspace(0, len(names), STEPS + 1).round().astype(int))
     found, lowest = [], []
@@ -71,7 +76,7 @@ def cascade(
             ]
         )
         lowest.append(names[end - 1])
-    return Cascade(tuple(lowest), np.array(found))
+    return Cascade(tuple(lowest), np.array(found), shown)
 
 
 def normalised(maps: np.ndarray) -> np.ndarray:

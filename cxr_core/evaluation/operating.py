@@ -74,10 +74,14 @@ def choose_threshold(
     score = abnormal(probabilities)
     finding = np.asarray(labels) != 0
     if finding.all() or not finding.any():
-        return Threshold(FALLBACK_THRESHOLD, "fixed: validation films of one kind", None, None)
+        return Threshold(
+            FALLBACK_THRESHOLD, "a fixed value, as the validation films are of one kind", None, None
+        )
     levels, level = np.unique(score, return_inverse=True)
     if len(levels) == 1:
-        return Threshold(FALLBACK_THRESHOLD, "fixed: all validation films score alike", None, None)
+        return Threshold(
+            FALLBACK_THRESHOLD, "a fixed value, as all validation films score alike", None, None
+        )
     # Cut i parts levels 0..i from the levels above: everything above is called a finding.
     missed = np.cumsum(np.bincount(level, weights=finding))[:-1]
     cleared = np.cumsum(np.bincount(level, weights=~finding))[:-1]

@@ -72,8 +72,11 @@ def confusion(matrix: npt.ArrayLike, classes: Sequence[str]) -> go.Figure:
             font_color="#FFFFFF" if shares[row, column] >= 0.5 else None,
             showarrow=False,
         )
-    figure.update_xaxes(title="decided", side="bottom", showgrid=False, ticks="")
-    figure.update_yaxes(title="true", autorange="reversed", showgrid=False, ticks="")
+    # Else classes with numbers for names would stand on a line of numbers.
+    figure.update_xaxes(title="decided", side="bottom", showgrid=False, ticks="", type="category")
+    figure.update_yaxes(
+        title="true", autorange="reversed", showgrid=False, ticks="", type="category"
+    )
     return figure
 
 

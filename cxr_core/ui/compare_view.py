@@ -169,7 +169,7 @@ def _metrics(compared: Compared) -> None:
     st.caption(
         "In brackets 95 % intervals; those of differences by paired bootstrap over patients: the "
         "same patients are drawn for all runs. An interval that holds 0 leaves open which is "
-        "better. In bold those that do not."
+        "better. In bold those that do not; of so many figures one or another is bold by chance."
     )
 
 

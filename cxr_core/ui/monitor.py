@@ -149,7 +149,7 @@ def heading(record: RunRecord, here: str) -> None:
         here: the page, "train" or "runs".
     """
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(record.name, anchor=False, width="content")
+        st.subheader(words.plain(record.name), anchor=False, width="content")
         badge(record)
         if record.tags.get(TAG_SYNTHETIC) == "true":
             notices.synthetic_badge(True)

@@ -205,9 +205,10 @@ def _headlines(summary: Mapping[str, Any]) -> None:
             bounds = summary["ci95"].get(name)
             st.caption(" to ".join(words.percent(bound) for bound in bounds) if bounds else "–")
     of = f" of {words.count(summary['patients'], 'patient')}" if summary["patients"] else ""
+    over = "patients" if summary["patients"] else "films, as their patients are not known"
     st.caption(
         f"{words.count(summary['n'], 'test film')}{of}. Under each figure its 95 % interval by "
-        "bootstrap over patients."
+        f"bootstrap over {over}."
     )
 
 

@@ -70,7 +70,7 @@ def test_of_equally_good_cuts_the_balanced_one_wins_then_the_lowest():
 def test_films_that_cannot_set_a_threshold_leave_one_half_and_say_so(labels, finding):
     chosen = choose_threshold(labels, two_classes(finding))
     assert chosen.value == 0.5
-    assert chosen.method.startswith("fixed")
+    assert chosen.method.startswith("a fixed value")
     assert chosen.sensitivity is None
 
 

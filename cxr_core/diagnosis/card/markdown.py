@@ -459,6 +459,11 @@ def _limits(info: "BundleInfo") -> str:
         "A heat map shows where the network looked, not why, and is no proof of a finding.",
         f"Results by age, by sex and by machine: {NOT_REPORTED}.",
     ]
+    if info.config.get("optimise", {}).get("balance", "none") != "none":
+        limits.append(
+            "Classes were balanced in training. The temperature was fitted at the validation films' "
+            "own shares, but a balanced training may leave probabilities too high for rare classes."
+        )
     if info.data.synthetic:
         limits.insert(0, "**Synthetic data: nothing here carries over to real films.**")
     return "\n".join(f"- {limit}" for limit in limits)
