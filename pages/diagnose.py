@@ -26,6 +26,7 @@ uploads.drop_zone()
 films = uploads.held()
 if not films:
     uploads.samples()
+    models.prepare(chosen)  # last: what the visitor sees is drawn
     notices.end_page()
 
 try:

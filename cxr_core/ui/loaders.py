@@ -31,7 +31,7 @@ _DATA_ROOT = "data_root"
 _PATTERNS = "patient_patterns"  # session key: a data set's rule for patients, by its root
 _CATALOGS_KEPT = 6
 _FAILURE_KEPT = 10.0  # seconds that a failed reading waits for the page that asked for it
-_BETWEEN_LOOKS = 0.2  # seconds between two looks at a reading that a page waits for
+_BETWEEN_LOOKS = 0.2  # seconds between two looks at what a page waits for
 
 
 class _Shelf:
@@ -230,15 +230,44 @@ def predictor(folder: Path) -> "Predictor":
     Raises:
         BundleError: the bundle is damaged.
     """
-    return _predictor(str(folder), bundle.read(folder).model_sha256)
+    place = str(folder), bundle.read(folder).model_sha256
+    loading = _loading(*place)
+    try:
+        if not loading.ended():
+            with st.spinner("Loading the model (the first takes some seconds)"):
+                while not loading.ended(_BETWEEN_LOOKS):
+                    pass
+        return loading.result()
+    except BaseException:
+        _loading.clear(*place)  # the next visit tries again
+        raise
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the model (the first takes some seconds)")
-def _predictor(folder: str, sha256: str) -> "Predictor":
-    """Load a model once for all visitors; ``sha256`` tells a replaced bundle from the old one."""
-    from cxr_core.diagnosis.predictor import Predictor  # TensorFlow: not before it is needed
+def prepare(folder: Path) -> None:
+    """Begin to load a bundle's model beside the pages, so that the first film need not wait.
 
-    return Predictor(Path(folder))
+    Not at the server's start: most pages do without TensorFlow, and its import would make them wait
+    and take half a gigabyte for a visitor who came for the data. Whoever opens the page where films
+    are judged takes longer to choose a film than this takes.
+
+    Raises:
+        BundleError: the bundle is damaged.
+    """
+    _loading(str(folder), bundle.read(folder).model_sha256)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _loading(folder: str, sha256: str) -> "background.Task[Predictor]":
+    """Begin to load a model, once for all visitors; ``sha256`` tells a replaced bundle from it."""
+
+    def load(task: "background.Task[Predictor]") -> "Predictor":
+        from cxr_core.diagnosis.predictor import Predictor  # TensorFlow: not before it is needed
+
+        loaded = Predictor(Path(folder))
+        loaded.warm()
+        return loaded
+
+    return background.Task(load)
 
 
 def store() -> RunStore:

@@ -1,10 +1,12 @@
 """Choosing the model that judges films, and saying what it is worth."""
 
+import contextlib
 from pathlib import Path
 
 import streamlit as st
 
 from cxr_core.diagnosis.bundle import BundleInfo
+from cxr_core.errors import CxrError
 from cxr_core.training import bundle_index
 from cxr_core.training.bundle_index import BundleRef
 from cxr_core.ui import loaders, words
@@ -56,6 +58,12 @@ def folder(ref: BundleRef) -> Path:
         BundleError: it is gone.
     """
     return bundle_index.resolve(ref.spec, loaders.store())
+
+
+def prepare(ref: BundleRef) -> None:
+    """Have a model loaded while its visitor looks for a film; faults are told with the film."""
+    with contextlib.suppress(CxrError):
+        loaders.prepare(folder(ref))
 
 
 def worth(info: BundleInfo) -> str:

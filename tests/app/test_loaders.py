@@ -1,13 +1,19 @@
-"""Sets are read beside the pages, once for all of them, and an old reading answers nobody."""
+"""Sets are read and models loaded beside the pages, once for all of them."""
 
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
+from cxr_core.config import ImageConfig
 from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog, scan
-from cxr_core.errors import DatasetError
+from cxr_core.diagnosis import bundle
+from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
+from cxr_core.errors import BundleError, DatasetError
 from cxr_core.ui import loaders
 
 
@@ -90,3 +96,70 @@ def test_an_old_failure_is_not_told_to_a_later_page(
     reader.error = None
     monkeypatch.setattr(loaders, "_FAILURE_KEPT", -1.0)
     assert loaders.catalog("films") is reader.films
+
+
+class Network:
+    """Stands for a loaded model: counts, waits where told to, and fails where told to."""
+
+    made = 0
+    warmed = 0
+    error: BundleError | None = None
+    gate = threading.Event()
+
+    def __init__(self, folder: Path) -> None:
+        type(self).made += 1
+        assert self.gate.wait(60)
+        if self.error:
+            raise self.error
+
+    def warm(self) -> None:
+        type(self).warmed += 1
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> type[Network]:
+    class Fresh(Network):
+        gate = threading.Event()
+
+    module = SimpleNamespace(Predictor=Fresh)
+    monkeypatch.setitem(sys.modules, "cxr_core.diagnosis.predictor", module)  # type: ignore[arg-type]
+    return Fresh
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    classes = ("NORMAL", "PNEUMONIA")
+    counts = {split: dict.fromkeys(classes, 4) for split in ("train", "val", "test")}
+    info = BundleInfo(
+        name="tiny",
+        classes=classes,
+        image=ImageConfig(size=32),
+        architecture="plain_cnn",
+        cam_layer="block3_relu",
+        threshold=ThresholdInfo(value=0.5, method="fixed for a test"),
+        data=DataInfo(name="phantoms", synthetic=True, counts=counts),
+    )
+    bundle.write(tmp_path / "model", info, lambda path: path.touch(), pd.DataFrame())
+    return tmp_path / "model"
+
+
+def test_a_model_is_loaded_and_warmed_beside_the_page(network: type[Network], model: Path) -> None:
+    loaders.prepare(model)
+    loaders.prepare(model)  # another visitor
+    assert network.warmed == 0  # the page did not wait
+    network.gate.set()
+    assert isinstance(loaders.predictor(model), network)
+    assert (network.made, network.warmed) == (1, 1)
+
+
+def test_a_model_that_could_not_be_loaded_is_tried_again(
+    network: type[Network], model: Path
+) -> None:
+    network.gate.set()
+    network.error = BundleError("Damaged.")
+    loaders.prepare(model)
+    with pytest.raises(BundleError, match="Damaged"):
+        loaders.predictor(model)
+    network.error = None
+    assert isinstance(loaders.predictor(model), network)
+    assert network.made == 2
