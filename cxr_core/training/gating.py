@@ -28,7 +28,7 @@ _AT_ONCE = 32  # films between two looks for a request to cancel
 def fit(
     model: Any, films: FilmSet, config: RunConfig, run: RunWriter
 ) -> tuple[Familiar, GateInfo] | None:
-    """Learn what a run's films look like; None, and a note in the run, where that failed.
+    """Learn what a run's films look like; None, and a note in the run, where that is not possible.
 
     Args:
         model: the keras.Model that is kept; it is not changed.
@@ -39,6 +39,14 @@ def fit(
     Raises:
         RunCancelled: somebody asked for it.
     """
+    train, val = len(films.train.rows), len(films.val.rows)
+    if train < familiar.FEWEST or val < familiar.FEWEST_HELD_BACK:
+        run.note(
+            f"The {train:,} training and {val:,} validation films are too few to learn what the "
+            f"model's films look like ({familiar.FEWEST} and {familiar.FEWEST_HELD_BACK} are "
+            "needed): it cannot refuse pictures that are unlike them."
+        )
+        return None
     try:
         return _fit(model, films, config, run)
     except RunCancelled:
