@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
+from cxr_core.data import exclusions
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import TrainingError
 from cxr_core.training import folds, jobs
@@ -55,7 +56,7 @@ def start(
     )
     store.write_text(parent, "config.yaml", config.to_yaml())
     for fold in range(1, config.data.folds + 1):
-        _start_fold(store.get(parent), config, fold, store, launcher, catalog)
+        _train_fold(parent, config, fold, None, store, launcher, catalog)
     return parent
 
 
@@ -64,9 +65,12 @@ def resume(
 ) -> None:
     """Train the folds that a cross-validation lacks: resumed where they can be, else anew.
 
+    It also lacks a fold that has a model and could not be summed up with the others.
+
     Raises:
-        TrainingError: it lacks none, it is still at work, it is no cross-validation, a check found
-            an error, or a worker cannot be started.
+        TrainingError: it lacks none, it is still at work, it is no cross-validation, its films are
+            not those of the folds that are done, a check found an error, or a worker cannot be
+            started.
         DatasetError: its films are no usable data set any more.
     """
     store = store or RunStore()
@@ -80,19 +84,15 @@ def resume(
         config = store.config(run_id)
         catalog = jobs.open_films(config)
         runs = folds.by_number(folds.children(run_id, store))
-        lacking = [
-            fold
-            for fold in range(1, config.data.folds + 1)
-            if fold not in runs or not runs[fold].has_model
-        ]
+        summary = folds.summary(record, store)
+        assert summary is not None  # it has ended
+        _require_films_of(summary, catalog)
+        lacking = [int(entry["fold"]) for entry in summary["missing"]]
         for fold in lacking:
             jobs.require_sound(of_fold(config, fold), store, catalog)
         store.queue_again(run_id)
         for fold in lacking:
-            if fold in runs and not jobs.why_not_resumed(runs[fold]):
-                jobs.resume(runs[fold].run_id, store=store, launcher=launcher)
-            else:
-                _start_fold(record, config, fold, store, launcher, catalog)
+            _train_fold(run_id, config, fold, runs.get(fold), store, launcher, catalog)
 
 
 def repeat(
@@ -130,21 +130,57 @@ def of_fold(config: RunConfig, fold: int) -> RunConfig:
     return config.with_values({"data.fold": fold})
 
 
-def _start_fold(
-    parent: RunRecord,
+def _require_films_of(summary: Mapping[str, Any], catalog: Catalog | None) -> None:
+    """Refuse to train on other films than those that the folds in a summary were trained on."""
+    if catalog is None or not summary["done"]:
+        return
+    used, _ = exclusions.without(catalog)
+    if used.fingerprint != summary["data_fingerprint"]:
+        raise TrainingError(
+            f"The films of {catalog.name}, their labels or the list of excluded films have changed "
+            f"since {len(summary['done'])} of {summary['folds']} folds were trained: what is "
+            "missing could not be summed up with them. Put the films back as they were, or repeat "
+            "the cross-validation."
+        )
+
+
+def _train_fold(
+    parent_id: str,
     config: RunConfig,
     fold: int,
+    before: RunRecord | None,
     store: RunStore,
     launcher: jobs.Launcher | None,
     catalog: Catalog | None,
 ) -> None:
-    recipe = parent.tags.get(TAG_RECIPE, "")
-    name = f"{jobs.run_name(config, recipe)[:_NAME]}, fold {fold} of {config.data.folds}"
-    jobs.start(
-        of_fold(config, fold).with_values({"name": name}),
-        recipe=recipe,
-        tags=jobs.fold_tags(parent.run_id, fold),
-        store=store,
-        launcher=launcher,
-        catalog=catalog,
-    )
+    """Queue a fold's run, unless somebody has asked the cross-validation to end meanwhile.
+
+    Args:
+        parent_id: the cross-validation.
+        config: that of all folds.
+        fold: which one, from 1.
+        before: the run that counted for it, which goes on if it can.
+        store: where runs are kept.
+        launcher: who starts the worker.
+        catalog: the data set, where the caller has it open.
+    """
+    parent = store.get(parent_id)
+    if parent.request:
+        return
+    if before is not None and not jobs.why_not_resumed(before):
+        run_id = before.run_id
+        jobs.resume(run_id, store=store, launcher=launcher)
+    else:
+        recipe = parent.tags.get(TAG_RECIPE, "")
+        name = f"{jobs.run_name(config, recipe)[:_NAME]}, fold {fold} of {config.data.folds}"
+        run_id = jobs.start(
+            of_fold(config, fold).with_values({"name": name}),
+            recipe=recipe,
+            tags=jobs.fold_tags(parent_id, fold),
+            store=store,
+            launcher=launcher,
+            catalog=catalog,
+        )
+    asked = store.get(parent_id).request
+    if asked:  # before this run was there to be asked too
+        store.request(run_id, asked)

@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from cxr_core import workspace
 from cxr_core.diagnosis import bundle
-from cxr_core.errors import BundleError, TrainingError
+from cxr_core.errors import BundleError, StoreAwayError, TrainingError
+from cxr_core.evaluation import HEADLINES
 from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_PARENT,
@@ -38,22 +39,6 @@ PREDICTIONS_FILE = "predictions.parquet"
 
 _COMPLETE = "all "  # what `TAG_SUMMED` begins with where every fold is in the summary
 _STARTING = 60.0  # seconds in which folds without a run may still be on their way to the queue
-# What a summary of `metrics.summarise` has one number of.
-_HEADLINES = (
-    "auc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "f1",
-    "mcc",
-    "brier",
-    "ece",
-    "log_loss",
-)
 
 
 # -- what the folds say together ------------------------------------------------------------------
@@ -118,7 +103,7 @@ def summarise(pooled: pd.DataFrame, classes: Sequence[str], seed: int = 0) -> di
         for number in sorted(set(pooled["fold"].astype(int)))
     }
     figures = {}
-    for name in _HEADLINES:
+    for name in HEADLINES:
         values = {number: result[name] for number, result in by_fold.items()}
         known = [value for value in values.values() if value is not None]
         figures[name] = {
@@ -165,18 +150,23 @@ def children(parent_id: str, store: RunStore) -> list[RunRecord]:
 
 
 def complete(parent: RunRecord) -> bool:
-    """Tell if every fold is in a cross-validation's summary, which no longer needs their runs."""
-    return parent.tags.get(TAG_SUMMED, "").startswith(_COMPLETE)
+    """Tell if every fold is in a cross-validation's summary, which no longer needs their runs.
+
+    One whose summary was written and its end was not (the writer was killed in between) is not
+    complete: the next reader closes it again.
+    """
+    return parent.tags.get(TAG_SUMMED, "").startswith(_COMPLETE) and not parent.status.active
 
 
 def by_number(children: Iterable[RunRecord]) -> dict[int, RunRecord]:
-    """Return the run that counts for each fold: of several one with a model, else one at work.
+    """Return the run that counts for each fold: of several one at work, else one with a model.
 
-    A fold has several runs where one failed and was repeated; of equals the newest counts.
+    A fold has several runs where one failed, or cannot be summed up with the others, and was
+    repeated; of equals the newest counts.
     """
     ranked = sorted(
         children,
-        key=lambda run: (run.has_model, run.status.active, run.created, run.queued_at),
+        key=lambda run: (run.status.active, run.has_model, run.created, run.queued_at),
     )
     found = {run.fold: run for run in ranked}
     return dict(sorted(found.items()))
@@ -190,12 +180,15 @@ def summary(parent: RunRecord, store: RunStore) -> dict[str, Any] | None:
     status and reason of the others) and ``data_fingerprint`` of the films.
 
     Raises:
-        TrainingError: the summary is gone.
+        TrainingError: the summary is gone or damaged.
     """
     if not parent.tags.get(TAG_SUMMED):
         return None
-    text = store.path(parent.run_id, SUMMARY_FILE).read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
+    path = store.path(parent.run_id, SUMMARY_FILE)
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(parent.run_id, SUMMARY_FILE, error) from error
     return found
 
 
@@ -203,9 +196,25 @@ def predictions(parent: RunRecord, store: RunStore) -> pd.DataFrame:
     """Return the pooled predictions of a cross-validation, as :func:`pool` gives them.
 
     Raises:
-        TrainingError: it has none.
+        TrainingError: it has none, or they are damaged.
     """
-    return pd.read_parquet(store.path(parent.run_id, PREDICTIONS_FILE))
+    return _table(parent.run_id, ("path", "label", "patient_id", "fold", "threshold"), store)
+
+
+def _table(run_id: str, columns: Iterable[str], store: RunStore) -> pd.DataFrame:
+    """Read a run's predictions, which must have these columns."""
+    path = store.path(run_id, PREDICTIONS_FILE)
+    try:
+        table = pd.read_parquet(path)
+        table[list(columns)]  # a KeyError where one is missing
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(run_id, PREDICTIONS_FILE, error) from error
+    return table
+
+
+def _damaged(run_id: str, file: str, error: Exception) -> TrainingError:
+    why = str(error).strip().rstrip(".")
+    return TrainingError(f"The file '{file}' of run {run_id} is damaged: {why}. Repeat the run.")
 
 
 def settle(parent: RunRecord, children: Iterable[RunRecord], store: RunStore) -> RunRecord:
@@ -220,13 +229,14 @@ def settle(parent: RunRecord, children: Iterable[RunRecord], store: RunStore) ->
         return parent
     runs = by_number(children)
     number = int(parent.params["data.folds"])
-    starting = len(runs) < number and time.time() - parent.queued_at < _STARTING
+    lately = time.time() - parent.queued_at < _STARTING and parent.request is None
+    starting = lately and len(runs) < number
     if starting or any(run.status.active for run in runs.values()):
         return _at_work(parent, list(runs.values()), number, store)
     made_of = _made_of(runs)
     if _up_to_date(parent, made_of):
         return parent
-    with FileLock(workspace.run_folder(parent.run_id) / "summary.lock"):
+    with _alone(parent):
         parent = store.get(parent.run_id)
         if not _up_to_date(parent, made_of):  # else somebody was faster
             _close(parent, runs, number, made_of, store)
@@ -242,9 +252,18 @@ def _at_work(
     phase = f"{done} of {number} folds done"
     if (parent.status, parent.phase, parent.reason) == (status, phase, ""):
         return parent
-    store.set_tags(parent.run_id, {TAG_REASON: "", TAG_PHASE: phase})
-    store.set_status(parent.run_id, status)
+    with _alone(parent):
+        now = store.get(parent.run_id)
+        # Where somebody was faster, these runs may be older than what he wrote of newer ones.
+        if (now.status, now.tags.get(TAG_SUMMED)) == (parent.status, parent.tags.get(TAG_SUMMED)):
+            store.set_tags(parent.run_id, {TAG_REASON: "", TAG_PHASE: phase})
+            store.set_status(parent.run_id, status)
     return store.get(parent.run_id)
+
+
+def _alone(parent: RunRecord) -> FileLock:
+    """Return what whoever writes how a cross-validation stands must hold."""
+    return FileLock(workspace.run_folder(parent.run_id) / "summary.lock")
 
 
 def _made_of(runs: Mapping[int, RunRecord]) -> str:
@@ -276,7 +295,10 @@ def _close(
             if films and run.params["data_fingerprint"] != films:
                 raise TrainingError("The films had changed when it was trained. Repeat it.")
             info = bundle.read(store.path(run.run_id, f"bundle/{bundle.INFO_FILE}").parent)
-            table = pd.read_parquet(store.path(run.run_id, PREDICTIONS_FILE))
+            logits = [f"logit_{label}" for label in info.classes]
+            table = _table(run.run_id, ("path", "label", "split", "patient_id", *logits), store)
+        except StoreAwayError:  # says nothing of the fold: somebody else sums up
+            raise
         except (TrainingError, BundleError) as error:
             status = str(run.status) if run else ""
             run_id = run.run_id if run else ""
@@ -292,7 +314,7 @@ def _close(
         "missing": missing,
         "data_fingerprint": films,
     }
-    _write(parent.run_id, about, found, classes, store)
+    _write(parent, about, found, classes, store)
     tags = {
         **{tag: known[tag] for tag in (TAG_DATA, TAG_SYNTHETIC) if tag in known},
         TAG_SUMMED: made_of if missing else f"{_COMPLETE}{made_of}",
@@ -300,23 +322,25 @@ def _close(
         TAG_PHASE: "" if missing else "done",
     }
     store.set_tags(parent.run_id, tags)
-    given_up = all(entry["status"] == Status.CANCELLED for entry in missing)
+    unwanted = {str(Status.CANCELLED)} | ({""} if parent.request else set())  # "": never started
+    given_up = all(entry["status"] in unwanted for entry in missing)
     failed = Status.CANCELLED if given_up else Status.FAILED
     store.set_status(parent.run_id, failed if missing else Status.FINISHED)
 
 
 def _write(
-    run_id: str,
+    parent: RunRecord,
     about: Mapping[str, Any],
     found: Sequence[Fold],
     classes: Sequence[str],
     store: RunStore,
 ) -> None:
     """Keep summary, pooled predictions and mean figures with a cross-validation."""
+    run_id = parent.run_id
     figures: dict[str, Any] = {"classes": [], "metrics": {}, "pooled": None}
     if found:
         pooled = pool(found, classes)
-        figures = summarise(pooled, classes)
+        figures = summarise(pooled, classes, seed=int(parent.params["seed"]))
         with tempfile.TemporaryDirectory(dir=workspace.run_folder(run_id)) as folder:
             file = Path(folder) / PREDICTIONS_FILE
             pooled.to_parquet(file, index=False)

@@ -60,13 +60,16 @@ def _of_folds(catalog: Catalog, store: RunStore | None) -> Source | None:
         return None
     try:
         left_out = exclusions.listed(catalog.root)
-        for parent in store.list(Status.FINISHED, tags={TAG_KIND: Kind.FOLDS}):
-            if folds.complete(parent):
-                found = _of_parent(catalog, left_out, parent.run_id, store)
-                if found is not None:
-                    return found
-    except CxrError:  # the store does not answer, or what it kept is gone
+        parents = store.list(Status.FINISHED, tags={TAG_KIND: Kind.FOLDS})
+    except CxrError:  # the store does not answer, or the list of films is damaged
         return None
+    for parent in filter(folds.complete, parents):
+        try:
+            found = _of_parent(catalog, left_out, parent.run_id, store)
+        except CxrError:  # what it kept is gone or damaged; an older one may have its own
+            continue
+        if found is not None:
+            return found
     return None
 
 

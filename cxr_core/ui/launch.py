@@ -267,7 +267,8 @@ def _start(chosen: Chosen, catalog: Catalog, what: str) -> None:
             parent = cross_validation.start(
                 chosen.config, number, recipe=chosen.recipe, store=store, catalog=catalog
             )
-            started = folds.by_number(folds.children(parent, store))[1].run_id
+            first = folds.by_number(folds.children(parent, store)).get(1)
+            started = first.run_id if first else parent  # cancelled before it began
         else:
             started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
     except CxrError as error:

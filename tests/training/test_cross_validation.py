@@ -169,6 +169,67 @@ def test_a_cross_validation_of_which_nothing_is_left_says_so_once(store, monkeyp
     assert read(store, parent).status is Status.CANCELLED
 
 
+def test_one_whose_summary_was_written_and_its_end_was_not_is_closed_by_the_next_reader(
+    store, tmp_path, monkeypatch
+):
+    parent = start(store, 2)
+    for run in by_number(store, parent).values():
+        finish(store, run, tmp_path)
+    with monkeypatch.context() as killed:
+        killed.setattr(store, "set_status", None)
+        with pytest.raises(TypeError):
+            read(store, parent)
+    assert store.get(parent).status is Status.QUEUED
+    assert not folds.complete(store.get(parent))
+    assert read(store, parent).status is Status.FINISHED
+    jobs.delete(parent, store)
+
+
+def test_a_reader_whose_folds_are_old_opens_nothing_that_was_closed_meanwhile(store, tmp_path):
+    parent = start(store, 2)
+    first, second = by_number(store, parent).values()
+    store.set_status(first.run_id, Status.RUNNING)
+    before, old = store.get(parent), folds.children(parent, store)
+    for run in (first, second):
+        finish(store, run, tmp_path)
+    assert read(store, parent).status is Status.FINISHED
+    assert folds.settle(before, old, store).status is Status.FINISHED
+    assert store.get(parent).phase == "done"
+
+
+def test_a_fold_whose_predictions_are_damaged_is_missing_and_trained_again(store, tmp_path):
+    parent = start(store, 2)
+    first, second = by_number(store, parent).values()
+    for run in (first, second):
+        finish(store, run, tmp_path)
+    store.path(second.run_id, folds.PREDICTIONS_FILE).write_bytes(b"half a file")
+    (record,) = [run for run in jobs.runs(store) if run.run_id == parent]
+    assert record.status is Status.FAILED
+    assert "Fold 2 of 2 is missing: The file 'predictions.parquet'" in record.reason
+    assert "is damaged" in record.reason
+    launcher = Recorder()
+    cross_validation.resume(parent, store=store, launcher=launcher)
+    again = by_number(store, parent)[2]
+    assert launcher.started == [again.run_id]
+    assert again.run_id != second.run_id
+    record = read(store, parent)
+    assert (record.status, record.phase) == (Status.RUNNING, "1 of 2 folds done")
+    finish(store, again, tmp_path)
+    assert read(store, parent).status is Status.FINISHED
+
+
+@pytest.mark.parametrize("name", [folds.SUMMARY_FILE, folds.PREDICTIONS_FILE])
+def test_a_damaged_file_of_its_own_is_a_sentence(store, tmp_path, name):
+    parent = start(store, 2)
+    for run in by_number(store, parent).values():
+        finish(store, run, tmp_path)
+    record = read(store, parent)
+    store.path(parent, name).write_bytes(b"half a file")
+    reader = folds.summary if name == folds.SUMMARY_FILE else folds.predictions
+    with pytest.raises(TrainingError, match=rf"'{name}' of run {parent} is damaged"):
+        reader(record, store)
+
+
 # -- resuming, repeating, deleting ----------------------------------------------------------------
 
 
@@ -195,6 +256,37 @@ def test_what_is_missing_is_trained_again_and_what_is_there_is_not(store, tmp_pa
     assert read(store, parent).status is Status.FINISHED
     with pytest.raises(TrainingError, match="all its folds"):
         cross_validation.resume(parent, store=store, launcher=launcher)
+
+
+def test_a_fold_of_other_films_is_trained_again_only_on_those_of_the_rest(
+    store, phantoms, tmp_path
+):
+    films = scan(phantoms).fingerprint
+    parents = [start(store, 2, **{"data.root": str(phantoms)}) for _ in range(2)]
+    for parent, trained_on in zip(parents, ((films, "others"), ("others", films)), strict=True):
+        for run, of in zip(by_number(store, parent).values(), trained_on, strict=True):
+            finish(store, run, tmp_path, films=of)
+        assert "films had changed" in read(store, parent).reason
+    launcher = Recorder()
+    cross_validation.resume(parents[0], store=store, launcher=launcher)
+    assert launcher.started == [by_number(store, parents[0])[2].run_id]
+    assert read(store, parents[0]).status is Status.RUNNING
+    with pytest.raises(TrainingError, match="have changed since 1 of 2 folds"):
+        cross_validation.resume(parents[1], store=store, launcher=launcher)
+
+
+def test_one_cancelled_while_its_folds_are_queued_gets_no_more_of_them(store):
+    class Canceller(Recorder):
+        def start(self, run_id: str) -> None:
+            super().start(run_id)
+            store.request(store.get(run_id).parent, "cancel")  # by who does not see this fold yet
+
+    launcher = Canceller()
+    parent = cross_validation.start(RunConfig(), 3, store=store, launcher=launcher)
+    (only,) = by_number(store, parent).values()
+    assert (launcher.started, only.request) == ([only.run_id], "cancel")
+    store.set_status(only.run_id, Status.CANCELLED)
+    assert read(store, parent).status is Status.CANCELLED
 
 
 def test_a_fold_repeated_as_it_was_takes_its_place_and_one_with_changes_does_not(store, tmp_path):
@@ -294,6 +386,16 @@ def test_the_summary_is_that_of_an_independent_computation(store, tmp_path):
     np.testing.assert_allclose(
         folds.probabilities(table, CLASSES)[:, 1], np.concatenate(scores), rtol=1e-12
     )
+
+
+def test_the_intervals_are_drawn_with_the_seed_of_the_configuration(store, tmp_path):
+    parent = start(store, 2, seed=7)
+    for run in by_number(store, parent).values():
+        finish(store, run, tmp_path)
+    record = read(store, parent)
+    table = folds.predictions(record, store)
+    drawn = {seed: folds.summarise(table, CLASSES, seed=seed)["pooled"] for seed in (0, 7)}
+    assert folds.summary(record, store)["pooled"] == drawn[7] != drawn[0]
 
 
 def test_a_figure_that_some_folds_cannot_give_is_the_mean_of_the_others():

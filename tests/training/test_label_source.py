@@ -81,6 +81,15 @@ def test_one_that_hardly_tells_the_classes_apart_is_not(store, films, tmp_path):
     assert label_source.best(films, store) is None
 
 
+def test_one_that_is_damaged_hides_no_older_one(store, films, tmp_path):
+    older = cross_validated(store, films, tmp_path)
+    newer = cross_validated(store, films, tmp_path)
+    store.path(newer, folds.PREDICTIONS_FILE).write_bytes(b"half a file")
+    found = label_source.best(films, store)
+    assert found is not None
+    assert found.key == older
+
+
 def test_excluded_films_have_no_prediction_and_are_no_hindrance(store, films, tmp_path):
     exclusions.exclude(films, [films.frame["path"].iloc[0]])
     cross_validated(store, films, tmp_path)
