@@ -9,14 +9,14 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.evaluation import metrics, operating, scores
+from cxr_core.evaluation import HEADLINES, metrics, operating, scores
 from cxr_core.evaluation.operating import Rule, Threshold
 from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, run_films, words
 
-# What a summary holds, in the words of the field, in the order of the table.
-METRIC_TITLES = {
+# What a summary holds, in the words of the field.
+_TITLES = {
     "auc": "AUROC",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
@@ -31,6 +31,7 @@ METRIC_TITLES = {
     "ece": "Expected calibration error",
     "log_loss": "Log loss (nats)",
 }
+METRIC_TITLES = {name: _TITLES[name] for name in HEADLINES}  # in the order of the tables
 SHARES = ("sensitivity", "specificity", "accuracy", "balanced_accuracy", "ppv", "npv")
 # What stands in a row above all figures: its name there, and what it asks.
 _HEADLINES = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from cxr_core.evaluation import metrics
+from cxr_core.evaluation import HEADLINES, metrics
 from cxr_core.evaluation.calibration import expected_calibration_error
 from cxr_core.evaluation.metrics import abnormal, auroc, decide, probabilities, summarise
 
@@ -159,6 +159,7 @@ def test_a_summary_survives_strict_json(k):
     labels, table = films(k, n=40)
     summary = summarise(labels, table, NAMES[:k], 0.5, patients=["p"] * 40, resamples=20)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert sorted(summary["ci95"]) == sorted(HEADLINES)
 
 
 def test_films_of_one_class_leave_the_rest_undefined():

@@ -4,24 +4,27 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cxr_core.evaluation import HEADLINES as NAMES
+
 NOT_REPORTED = "not reported"
 
+_WORDS = {
+    "auc": ("AUROC", False),
+    "average_precision": ("Average precision", False),
+    "sensitivity": ("Sensitivity (any finding)", True),
+    "specificity": ("Specificity", True),
+    "ppv": ("Positive predictive value", True),
+    "npv": ("Negative predictive value", True),
+    "f1": ("F1 (any finding)", False),
+    "accuracy": ("Accuracy", True),
+    "balanced_accuracy": ("Balanced accuracy", True),
+    "mcc": ("Matthews correlation", False),
+    "log_loss": ("Log loss (nats)", False),
+    "brier": ("Brier score", False),
+    "ece": ("Expected calibration error", False),
+}
 # Metrics in the order of the tables: key in an evaluation summary, name, whether a percentage.
-HEADLINES = (
-    ("auc", "AUROC", False),
-    ("average_precision", "Average precision", False),
-    ("sensitivity", "Sensitivity (any finding)", True),
-    ("specificity", "Specificity", True),
-    ("ppv", "Positive predictive value", True),
-    ("npv", "Negative predictive value", True),
-    ("f1", "F1 (any finding)", False),
-    ("accuracy", "Accuracy", True),
-    ("balanced_accuracy", "Balanced accuracy", True),
-    ("mcc", "Matthews correlation", False),
-    ("log_loss", "Log loss (nats)", False),
-    ("brier", "Brier score", False),
-    ("ece", "Expected calibration error", False),
-)
+HEADLINES = tuple((key, *_WORDS[key]) for key in NAMES)
 BY_CLASS = (
     ("auc", "AUROC", False),
     ("average_precision", "Average precision", False),
