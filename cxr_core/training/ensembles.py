@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_core import workspace
+from cxr_core.config import HardwareConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
 from cxr_core.errors import TrainingError
@@ -239,6 +240,8 @@ def build(store: RunStore, run: RunWriter) -> None:
     """
     from cxr_core.training import device, trainer  # TensorFlow: for the worker alone
 
+    # It did not wait for its turn: the GPU and its memory are the run's that did.
+    device.choose(HardwareConfig(device="cpu"))
     run.phase("reading the members")
     runs = [store.get(member) for member in run.recorded[_MEMBERS].split(",")]
     infos = [_info(each, store) for each in runs]
@@ -379,7 +382,7 @@ def _provenance(infos: Sequence[BundleInfo], films: Common) -> DataInfo:
     """Return what the members learned from, all of them together."""
 
     def together(values: Sequence[str]) -> str:
-        return "; ".join(dict.fromkeys(values))
+        return "; ".join(dict.fromkeys(filter(None, values)))
 
     counts = pd.crosstab(films.split["split"], films.split["label"])
     known = bool(films.split["patient_id"].ne("").all())

@@ -9,11 +9,19 @@ import tiny
 from fake_folds import Recorder
 
 from cxr_core.config import RunConfig
-from cxr_core.diagnosis import bundle
-from cxr_core.diagnosis.predictor import Predictor
+from cxr_core.diagnosis import bundle, predictor
+from cxr_core.diagnosis.predictor import Predictor, load
 from cxr_core.errors import TrainingError
 from cxr_core.evaluation import calibration, metrics, operating
-from cxr_core.training import bundle_index, checks, cross_validation, ensembles, jobs, worker
+from cxr_core.training import (
+    bundle_index,
+    checks,
+    cross_validation,
+    device,
+    ensembles,
+    jobs,
+    worker,
+)
 from cxr_core.training.tracking import TAG_NOTES, Kind, RunStore, Status
 
 CLASSES = tiny.BINARY
@@ -140,7 +148,11 @@ def made(store: RunStore, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> st
 def test_an_ensemble_is_a_run_with_a_model_and_results_of_its_own(store, tmp_path, monkeypatch):
     split = division(80, "ttve", patients=2)
     ids = [member(store, tmp_path, split, seed) for seed in (0, 1)]
+    steps: list[str] = []
+    monkeypatch.setattr(device, "choose", lambda hardware: steps.append(hardware.device))
+    monkeypatch.setattr(predictor, "load", lambda *of: steps.append("load") or load(*of))
     run_id = made(store, ids, monkeypatch)
+    assert steps == ["cpu", "load", "load"]  # it has no turn at the GPU
     record = store.get(run_id)
     assert (record.status, record.reason, record.kind) == (Status.FINISHED, "", Kind.ENSEMBLE)
     folder = bundle_index.resolve(run_id, store)
@@ -179,6 +191,16 @@ def test_an_ensemble_is_a_run_with_a_model_and_results_of_its_own(store, tmp_pat
     config = RunConfig().with_values({"model.weights": f"bundle:{run_id}"})
     titles = [problem.title for problem in checks.check(config, store)]
     assert "A training cannot go on from an ensemble" in titles
+
+
+def test_what_a_members_data_do_not_say_is_no_empty_place_in_the_list():
+    split = division(20, "tve")
+    infos = [
+        tiny.info(data={"name": "drawn", "synthetic": True, "licence": licence, "counts": {}})
+        for licence in ("", "CC0", "", "CC BY 4.0", "CC0")
+    ]
+    found = ensembles._provenance(infos, common(split, split))
+    assert (found.licence, found.citation) == ("CC0; CC BY 4.0", "")
 
 
 def test_without_films_that_no_member_knows_nothing_is_fitted_and_nothing_reported(
