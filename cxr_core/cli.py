@@ -769,6 +769,7 @@ def _tell_folds(record: "RunRecord", store: "RunStore", *, as_json: bool) -> Non
     found = folds.summary(record, store)
     if found is not None and found["pooled"] is not None:
         films = found["pooled"]["n"]
+        unseen = "its patient" if found["pooled"]["patients"] else "it"
         table = Table(
             "Figure",
             "Mean of the folds",
@@ -776,7 +777,7 @@ def _tell_folds(record: "RunRecord", store: "RunStore", *, as_json: bool) -> Non
             "All films pooled",
             "95 % interval",
             title=f"{escape(record.name)}: {len(found['done'])} of {found['folds']} folds, "
-            f"{films} films, each predicted by a model that never saw its patient",
+            f"{films} films, each predicted by a model that never saw {unseen}",
         )
         for name in HEADLINES:
             figure, pooled = found["metrics"][name], found["pooled"]

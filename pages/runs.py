@@ -7,7 +7,8 @@ from cxr_core.training import jobs
 from cxr_core.ui import compare_view, door, folds_view, loaders, notices, run_views
 
 door.pass_through()
-OPENED, LINKS = "runs_opened", "runs_links"  # session keys: ids, and how many links were followed
+# Session keys: the ids that are open, those that the last link named, and how many were followed.
+OPENED, LINKED, LINKS = "runs_opened", "runs_linked", "runs_links"
 
 try:
     runs = jobs.runs(loaders.store())
@@ -28,7 +29,9 @@ if not runs:
 asked = st.query_params.get_all("run")
 if asked != st.session_state.get(OPENED):  # a link: it wins over what was selected before
     st.session_state[LINKS] = st.session_state.get(LINKS, 0) + 1
-shown = folds_view.top_level(runs, asked[0] if asked else "")
+    st.session_state[LINKED] = asked
+# A fold that a link named stays while others are selected: rows are selected by their place.
+shown = folds_view.top_level(runs, st.session_state[LINKED])
 opened = [run for run in shown if run.run_id in asked] or shown[:1]
 opened = run_views.table(shown, opened, key=f"runs_table:{st.session_state.get(LINKS, 0)}")
 st.query_params["run"] = st.session_state[OPENED] = [run.run_id for run in opened]

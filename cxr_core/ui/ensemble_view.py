@@ -11,7 +11,7 @@ from cxr_core.ui import background, loaders, models, notices, words
 
 Making = background.Task[RunRecord]
 
-_TASK = "ensemble_in_the_making"  # session key
+_TASK, _NAME = "ensemble_in_the_making", "ensemble_name"  # session keys
 
 
 def offer(runs: Sequence[RunRecord]) -> None:
@@ -38,9 +38,9 @@ def offer(runs: Sequence[RunRecord]) -> None:
             "calibrated and tested on films that none of them learned from."
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.text_input(
+        st.text_input(
             "Name of the ensemble",
-            key="ensemble_name",
+            key=_NAME,
             placeholder=f"ensemble of {len(runs)}",
             max_chars=80,
             disabled=bool(why_not),
@@ -51,16 +51,19 @@ def offer(runs: Sequence[RunRecord]) -> None:
             icon=":material/merge:",
             disabled=bool(why_not),
             on_click=_begin,
-            args=([run.run_id for run in runs], name, store),
+            args=([run.run_id for run in runs], store),
         )
     if why_not:
         st.caption(words.plain(why_not))
 
 
-def _begin(run_ids: list[str], name: str, store: RunStore) -> None:
+def _begin(run_ids: list[str], store: RunStore) -> None:
+    # Read here: what was typed just before, and left by this very press, came together with it.
+    name = str(st.session_state[_NAME]).strip()
+
     def make(task: Making) -> RunRecord:
         task.tell("Starting", 0, 0)
-        run_id = ensembles.start(run_ids, name=name.strip(), store=store)
+        run_id = ensembles.start(run_ids, name=name, store=store)
         return jobs.wait(
             run_id,
             store,

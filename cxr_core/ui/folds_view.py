@@ -1,6 +1,6 @@
 """A cross-validation opened: its folds, what they say on average, and all their films pooled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,15 +16,15 @@ from cxr_core.ui import charts, loaders, monitor, notices, results_view, words
 EVERY = 5.0  # seconds between two looks at one that is at work
 
 
-def top_level(runs: Sequence[RunRecord], opened: str = "") -> list[RunRecord]:
+def top_level(runs: Sequence[RunRecord], opened: Collection[str] = ()) -> list[RunRecord]:
     """Return the runs that a list should show: folds stand in their cross-validation.
 
     Args:
         runs: all runs.
-        opened: the id of one that is shown in any case.
+        opened: ids of those that are shown in any case.
     """
     parents = {run.run_id for run in runs if run.kind is Kind.FOLDS}
-    return [run for run in runs if run.parent not in parents or run.run_id == opened]
+    return [run for run in runs if run.parent not in parents or run.run_id in opened]
 
 
 def show(parent: RunRecord, runs: Sequence[RunRecord]) -> None:
@@ -80,7 +80,7 @@ def _folds(parent: RunRecord, own: Mapping[int, RunRecord]) -> None:
                 "Accuracy": words.percent(figures_of.get("test_accuracy")),
             }
         )
-    st.markdown("**Folds**, each tested on films of patients that its model never saw")
+    st.markdown("**Folds**, each tested on films that its model never saw")
     st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
     with st.container(horizontal=True, gap="xsmall"):
         for fold, run in own.items():
@@ -98,10 +98,11 @@ def _together(parent: RunRecord, summary: Mapping[str, Any]) -> None:
     pooled = summary["pooled"]
     done = len(summary["done"])
     of = f" of {words.count(pooled['patients'], 'patient')}" if pooled["patients"] else ""
+    unseen = "its patient" if pooled["patients"] else "it"
     missing = summary["folds"] - done
     st.markdown(
         f"**Together:** {words.count(pooled['n'], 'film')}{of}, each predicted by the one model "
-        f"of {done} that never saw its patient"
+        f"of {done} that never saw {unseen}"
         + (f"; {words.count(missing, 'fold')} missing." if missing else ".")
     )
     left, right = st.columns(2, gap="large")

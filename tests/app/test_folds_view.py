@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import fake_folds
 import pytest
 import tiny
 from conftest import Open, texts
@@ -50,6 +51,15 @@ def test_a_cross_validation_shows_its_folds_and_what_they_say_together(store, tm
     assert row["Mean ± deviation"] == f"{area['mean']:.3f} ± {area['sd']:.3f}"
     assert row["Pooled"] == f"{summary['pooled']['auc']:.3f}"
     assert "36 films of 18 patients" in texts(app)
+    assert "the one model of 3 that never saw its patient." in texts(app)
+
+
+def test_nothing_is_said_of_patients_that_nobody_knows(store, tmp_path, monkeypatch):
+    known = fake_folds.held_out
+    monkeypatch.setattr(fake_folds, "held_out", lambda fold: known(fold).assign(patient_id=""))
+    told = texts(opened(cross_validated(store, tmp_path)))
+    assert "36 films, each predicted by the one model of 3 that never saw it." in told
+    assert "patients" not in told.split("**Together:**")[0]
 
 
 def test_a_cross_validation_with_a_fold_missing_says_so(store, tmp_path):
@@ -63,9 +73,26 @@ def test_a_list_of_runs_leaves_folds_to_their_cross_validation(store, tmp_path):
     parent = cross_validated(store, tmp_path)
     alone = store.create(RunConfig(), name="alone")
     runs = jobs.runs(store)
-    fold = folds.children(parent, store)[0].run_id
+    chosen = [run.run_id for run in folds.children(parent, store)[:2]]
     assert {run.run_id for run in folds_view.top_level(runs)} == {parent, alone}
-    assert {run.run_id for run in folds_view.top_level(runs, opened=fold)} == {parent, alone, fold}
+    assert {run.run_id for run in folds_view.top_level(runs, chosen)} == {parent, alone, *chosen}
+
+
+def test_several_folds_are_opened_by_a_link_and_stay_in_the_list_while_one_is_chosen(
+    store, tmp_path, open_page
+):
+    parent = cross_validated(store, tmp_path)
+    chosen = sorted(run.run_id for run in folds.children(parent, store)[:2])
+    app = open_page("runs")
+    assert len(app.dataframe[0].value) == 1
+    app.query_params["run"] = chosen
+    app.run()
+    assert not app.exception
+    assert sorted(app.session_state["runs_opened"]) == chosen
+    assert len(app.dataframe[0].value) == 3
+    app.query_params["run"] = app.session_state["runs_opened"] = chosen[:1]  # one is deselected
+    app.run()
+    assert len(app.dataframe[0].value) == 3
 
 
 def test_a_mean_is_written_with_its_deviation():
@@ -121,7 +148,7 @@ def test_an_ensemble_is_offered_where_models_go_together(store, tmp_path, monkey
         lambda self, run_id: self._store.set_status(run_id, Status.FAILED, "The disk is full."),
     )
     app = ensemble_of(ids[:2])
-    app.text_input(key="ensemble_name").set_value("both").run()
+    app.text_input(key="ensemble_name").set_value("both")  # reaches the page with the press
     app.button(key="make_ensemble").click().run()
     task = app.session_state["ensemble_in_the_making"]
     assert task.ended(patience=60)
