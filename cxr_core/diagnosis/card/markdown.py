@@ -461,8 +461,8 @@ def _limits(info: "BundleInfo") -> str:
     ]
     if info.config.get("optimise", {}).get("balance", "none") != "none":
         limits.append(
-            "Classes were balanced in training. The temperature was fitted at the validation films' "
-            "own shares, but a balanced training may leave probabilities too high for rare classes."
+            "Classes were balanced in training, which may leave probabilities too high for rare "
+            "classes: the temperature, fitted at the validation films' own shares, cannot mend it."
         )
     if info.data.synthetic:
         limits.insert(0, "**Synthetic data: nothing here carries over to real films.**")
