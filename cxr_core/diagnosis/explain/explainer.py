@@ -41,6 +41,7 @@ class Explainer:
         self._fit = fit
         self._lock = lock or threading.Lock()
         self._slopes: dict[tuple[tuple[str, ...], str], compute.Maps] = {}
+        self._saliency: scored.Slopes | None = None
         self._passes: dict[tuple[str, ...], Any] = {}
 
     @property
@@ -83,7 +84,9 @@ class Explainer:
         weights = compute.selector(self._classes.index(target), len(self._classes))
         note = ""
         if method == "smooth_grad":
-            cells = [scored.smooth_grad(self._model, square, weights, guard=self._lock, tell=tell)]
+            cells = [
+                scored.smooth_grad(lambda films: self._pixels(films, weights), square, tell=tell)
+            ]
         elif method == "score_cam":
             cells, note = self._score_cam(square, chosen, weights, tell)
         else:
@@ -125,6 +128,12 @@ class Explainer:
             cells.append(raw)
             notes.append(said)
         return cells, " ".join(note for note in dict.fromkeys(notes) if note)
+
+    def _pixels(self, films: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        with self._lock:
+            if self._saliency is None:
+                self._saliency = scored.traced_saliency(self._model)
+            return self._saliency(films, np.tile(weights, (len(films), 1)))
 
     def _forward(self, layers: tuple[str, ...], films: np.ndarray) -> list[np.ndarray]:
         """Return the layers' feature maps and, last, the logits."""

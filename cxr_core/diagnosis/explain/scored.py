@@ -1,7 +1,7 @@
 """Heat maps that take many passes through the network: Score-CAM and SmoothGrad."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ NOISE = 0.15  # their noise, as a share of the film's span of gray; 0.1 to 0.2 i
 BATCH = 8  # films at a time
 
 Score = Callable[[np.ndarray], np.ndarray]  # films float32 (n, size, size, 1) -> scores (n,)
+# (films float32 (n, size, size, 1), selectors float32 (n, outputs)) -> size of the slopes of the
+# films' scores, float32 (n, size, size)
+Slopes = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Tell = Callable[[int, int], None]  # passes done, passes in all; may raise to end the work
 
 
@@ -66,52 +69,71 @@ def score_cam(
     )
 
 
-def smooth_grad(
-    model: "keras.Model",
-    square: np.ndarray,
-    weights: np.ndarray,
-    *,
-    guard: Any,
-    seed: int = 0,
-    tell: Tell | None = None,
-) -> np.ndarray:
-    """Compute SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825) by tf-keras-vis.
+def traced_saliency(model: "keras.Model") -> Slopes:
+    """Return a function that computes the slopes of films' scores at every pixel, by tf-keras-vis.
 
-    The size of the score's slope at every pixel, averaged over copies of the film with noise. The
-    noise is drawn here, so that a film always has the same map.
+    The library's own computation, traced once: step by step it waits for Python at every layer, for
+    seconds where a page is being drawn beside it.
 
     Args:
         model: flat functional network, (batch, size, size, 1) in 0-255 to raw logits.
+    """
+    import keras
+    import tensorflow as tf
+    from tf_keras_vis.saliency import Saliency
+
+    # Without clone and modifier the layers are shared, not copied and not changed; the outputs are
+    # logits already. The library gives its films as a list: the network is told to expect one.
+    saliency = Saliency(keras.Model(model.inputs, model.output), clone=False)
+    graph = tf.function(
+        lambda films, selectors: saliency(
+            lambda logits: tf.reduce_sum(tf.cast(logits, tf.float32) * selectors, axis=-1),
+            films,
+            keepdims=True,
+            normalize_map=False,
+        ),
+        input_signature=[
+            tf.TensorSpec(model.input_shape, tf.float32),
+            tf.TensorSpec(model.output_shape, tf.float32),
+        ],
+        autograph=False,
+    )
+
+    def slopes(films: np.ndarray, selectors: np.ndarray) -> np.ndarray:
+        return np.asarray(graph(films, selectors))[..., 0]
+
+    return slopes
+
+
+def smooth_grad(
+    slopes: Callable[[np.ndarray], np.ndarray],
+    square: np.ndarray,
+    *,
+    seed: int = 0,
+    tell: Tell | None = None,
+) -> np.ndarray:
+    """Compute SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825).
+
+    The size of the score's slope at every pixel, averaged over copies of the film with noise. The
+    noise is seeded, so that a film always has the same map.
+
+    Args:
+        slopes: films float32 (n, size, size, 1) to the size of the slopes (n, size, size).
         square: uint8 (size, size).
-        weights: float32 (outputs,), see `selector`.
-        guard: a lock, held for a batch at a time.
         seed: of the noise.
         tell: is told how many of the noisy films are done.
 
     Returns:
         float32 (size, size), at least 0: logits a gray level.
     """
-    import keras
-    import tensorflow as tf
-    from tf_keras_vis.saliency import Saliency
-
     film = square.astype(np.float32)
     rng = np.random.default_rng(seed)
     deviation = NOISE * float(film.max() - film.min())
-    # Without clone and modifier the layers are shared, not copied and not changed; the outputs are
-    # logits already. The library gives its films as a list: the network is told to expect one.
-    saliency = Saliency(keras.Model(model.inputs, model.output), clone=False)
     total = np.zeros(square.shape, np.float64)
     for start in range(0, SAMPLES, BATCH):
         count = min(BATCH, SAMPLES - start)
         noisy = film + rng.normal(0, deviation, (count, *square.shape)).astype(np.float32)
-        with guard:
-            slopes = saliency(
-                lambda logits: tf.reduce_sum(tf.cast(logits, tf.float32) * weights, axis=-1),
-                tf.constant(noisy[..., None]),
-                normalize_map=False,
-            )
-        total += np.asarray(slopes, np.float64).sum(axis=0)
+        total += slopes(noisy[..., None]).sum(axis=0, dtype=np.float64)
         if tell is not None:
             tell(start + count, SAMPLES)
     return (total / SAMPLES).astype(np.float32)
