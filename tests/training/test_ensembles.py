@@ -200,7 +200,7 @@ def test_what_a_members_data_do_not_say_is_no_empty_place_in_the_list():
         for licence in ("", "CC0", "", "CC BY 4.0", "CC0")
     ]
     found = ensembles._provenance(infos, common(split, split))
-    assert (found.licence, found.citation) == ("CC0; CC BY 4.0", "")
+    assert (found.licence, found.citation) == ("CC0; CC BY 4.0", "not reported")
 
 
 def test_without_films_that_no_member_knows_nothing_is_fitted_and_nothing_reported(
