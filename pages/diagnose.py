@@ -46,6 +46,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(f"**{words.count(len(readings), 'file')}**")
     st.button("Remove all", icon=":material/delete:", type="tertiary", on_click=uploads.remove_all)
 shown = answers.overview(readings, key="films_read") if len(readings) > 1 else readings[0]
-answers.card(shown, predictor.info)
+answers.card(shown, predictor)
 with st.expander("Try a synthetic film"):
     uploads.samples()

@@ -7,16 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import NOT_FOR_CLINICAL_USE, figures
-from cxr_core.diagnosis import explain
+from cxr_core.diagnosis import gate
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.ui import charts, loaders, notices, words
+from cxr_core.ui import charts, evidence_view, loaders, notices, uploads, words
 from cxr_core.ui.uploads import Reading
 
 if TYPE_CHECKING:
-    from cxr_core.diagnosis.predictor import Diagnosis
-
-_VIEW = 900  # px, longer side of the films shown
-_OPACITY = "overlay_opacity"
+    from cxr_core.diagnosis.predictor import Diagnosis, Predictor
 
 
 def sentence(diagnosis: "Diagnosis") -> str:
@@ -70,8 +67,8 @@ def overview(readings: Sequence[Reading], key: str) -> Reading:
     return readings[chosen[0] if chosen and chosen[0] < len(readings) else first]
 
 
-def card(reading: Reading, info: BundleInfo) -> None:
-    """Draw the result for one file: the viewer on the left, the answer on the right."""
+def card(reading: Reading, predictor: "Predictor") -> None:
+    """Draw the result for one file: the evidence on the left, the answer on the right."""
     if reading.film is None:
         st.error(
             reading.error, title=f"{reading.upload.name} was not read", icon=":material/draft:"
@@ -82,81 +79,76 @@ def card(reading: Reading, info: BundleInfo) -> None:
     with st.container(border=True):
         viewer, answer = st.columns([1.5, 1], gap="large")
         with viewer:
-            _viewer(reading, diagnosis)
+            evidence_view.show(predictor, reading.film, diagnosis, reading.upload.digest)
         with answer:
-            _answer(reading, diagnosis, info)
-
-
-def _viewer(reading: Reading, diagnosis: "Diagnosis") -> None:
-    film = reading.film
-    assert film is not None
-    heatmap = diagnosis.heatmap
-    if heatmap is None:
-        st.image(loaders.jpeg(film.pixels, _VIEW), caption=film.name, alt=f"Film {film.name}")
-        return
-    opacity = st.session_state.get(_OPACITY, 60) / 100
-    left, right = st.columns(2, gap="small")
-    left.image(
-        loaders.jpeg(film.pixels, _VIEW), caption="Film", width="stretch", alt=f"Film {film.name}"
-    )
-    target = words.finding(heatmap.target)
-    right.image(
-        loaders.jpeg(explain.overlay(film.pixels, heatmap, opacity), _VIEW),
-        caption=f"What spoke for {target}",
-        width="stretch",
-        alt=f"Heat map over {film.name}",
-    )
-    st.slider(
-        "Opacity of the heat map",
-        0,
-        100,
-        60,
-        step=5,
-        format="%d %%",
-        key=_OPACITY,
-        persist_state="session",
-    )
-    if heatmap.flat:
-        st.caption(":material/blur_off: No clear evidence: nothing stands out in this map.")
-    else:
-        st.caption(
-            f"{heatmap.method}: bright where the film raised the score for {target}. It shows what "
-            "the model used, which may not be the disease."
-        )
+            _answer(reading, diagnosis, predictor.info)
 
 
 def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
     film = reading.film
     assert film is not None
     st.caption(film.name)
-    if not diagnosis.accepted:
-        st.header("Not judged", anchor=False)
-        for reason in diagnosis.reasons:
-            st.warning(reason, icon=":material/block:")
-        st.markdown("A probability for such an image would mean nothing, so none is shown.")
+    if diagnosis.accepted:
+        _judged(reading, diagnosis, info)
     else:
-        if info.data.synthetic and not reading.upload.synthetic:
-            st.warning(
-                "This model has seen synthetic films only. About a film of a person its answer "
-                "means nothing.",
-                icon=":material/draw:",
-            )
-        st.header(sentence(diagnosis), anchor=False)
-        charts.show(
-            figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
-            key=f"bars:{reading.upload.digest}",
-            alt="Probability of each class with the threshold",
-        )
-        st.caption(
-            "Calibrated probability, for films like those the model learned from. The threshold "
-            f"was chosen on {info.threshold.chosen_on} films by "
-            f"{words.threshold_method(info.threshold.method)}."
-        )
+        _refused(reading, diagnosis, info)
+    for limit in diagnosis.unchecked:
+        st.caption(f":material/shield_question: {limit}")
     facts = [f"{film.format}, {film.mode}, {film.width} × {film.height} px", *film.notes]
     facts += [f"{name}: {value}" for name, value in film.tags.items()]
     with st.expander("About this file"):
         st.markdown("\n".join(f"- {fact}" for fact in facts))
     _signature(reading, info)
+
+
+def _judged(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
+    if info.data.synthetic and not reading.upload.synthetic:
+        st.warning(
+            "This model has seen synthetic films only. About a film of a person its answer "
+            "means nothing.",
+            icon=":material/draw:",
+        )
+    st.header(sentence(diagnosis), anchor=False)
+    charts.show(
+        figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
+        key=f"bars:{reading.upload.digest}",
+        alt="Probability of each class with the threshold",
+    )
+    st.caption(
+        "Calibrated probability, for films like those the model learned from. The threshold "
+        f"was chosen on {info.threshold.chosen_on} films by "
+        f"{words.threshold_method(info.threshold.method)}."
+    )
+
+
+def _refused(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
+    """Say why there is no answer, and offer what would mend that."""
+    digest = reading.upload.digest
+    insisted = diagnosis.label is not None
+    st.header("Refused, answered on request" if insisted else "Not judged", anchor=False)
+    for reason in diagnosis.reasons:
+        st.warning(reason, icon=":material/block:")
+    for mend in sorted({refusal.mend for refusal in diagnosis.refusals if refusal.mend}):
+        st.button(
+            "Invert the film and judge it" if mend == gate.INVERT else "Turn it upright, judge it",
+            icon=":material/invert_colors:" if mend == gate.INVERT else ":material/rotate_right:",
+            key=f"mend:{mend}:{digest}",
+            type="primary",
+            on_click=uploads.mend,
+            args=(digest, mend),
+        )
+    if insisted:
+        st.markdown("**The numbers below are not to be relied on: the gate refused this image.**")
+        _judged(reading, diagnosis, info)
+        return
+    st.markdown("A probability for such an image would mean nothing, so none is shown.")
+    st.button(
+        "Show the probability all the same",
+        key=f"insist:{digest}",
+        type="tertiary",
+        on_click=uploads.insist,
+        args=(digest,),
+    )
 
 
 def _signature(reading: Reading, info: BundleInfo) -> None:
@@ -179,7 +171,8 @@ def _row(reading: Reading) -> dict[str, Any]:
             "Any finding": None,
             "Why": reading.error,
         }
-    answer = words.finding(diagnosis.label) if diagnosis.accepted and diagnosis.label else "refused"
+    called = words.finding(diagnosis.label) if diagnosis.label else ""
+    answer = called if diagnosis.accepted else f"refused ({called})" if called else "refused"
     return {
         "Film": loaders.data_url(loaders.jpeg(film.pixels, 112)),
         "File": film.name,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -11,8 +11,9 @@ import streamlit as st
 
 from cxr_core import images
 from cxr_core.data import phantom
+from cxr_core.diagnosis import gate
 from cxr_core.errors import UnreadableImageError
-from cxr_core.ui import words
+from cxr_core.ui import evidence_view, words
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Diagnosis, Predictor
@@ -31,6 +32,8 @@ class Upload:
     name: str
     data: bytes
     synthetic: bool = False  # one of the app's own samples
+    mends: tuple[str, ...] = ()  # what was put right on request, as `gate.mended` takes it
+    insisted: bool = False  # whether an answer was asked for although the film is refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +66,22 @@ def add(name: str, data: bytes, *, synthetic: bool = False) -> None:
     films[digest] = Upload(digest, name, data, synthetic)
 
 
+def mend(digest: str, how: str) -> None:
+    """Have a refused film put right, as its refusal names it, and judged again."""
+    upload = _films()[digest]
+    _change(digest, replace(upload, digest=f"{digest}:{how}", mends=(*upload.mends, how)))
+
+
+def insist(digest: str) -> None:
+    """Have a refused film answered for all the same."""
+    _change(digest, replace(_films()[digest], digest=f"{digest}:insisted", insisted=True))
+
+
 def remove_all() -> None:
     """Forget every film of the session and what was read from it."""
     _films().clear()
     st.session_state.pop(_READINGS, None)
+    evidence_view.forget()
 
 
 def drop_zone() -> None:
@@ -123,12 +138,22 @@ def _read(upload: Upload, predictor: "Predictor") -> Reading:
         film = images.read(upload.data, upload.name)
     except UnreadableImageError as error:
         return Reading(upload, None, None, str(error))
-    return Reading(upload, film, predictor.diagnose(film))
+    for how in upload.mends:
+        film = gate.mended(film, how)
+    return Reading(upload, film, predictor.diagnose(film, force=upload.insisted))
 
 
 def _films() -> dict[str, Upload]:
     films: dict[str, Upload] = st.session_state.setdefault(_FILMS, {})
     return films
+
+
+def _change(digest: str, changed: Upload) -> None:
+    """Put another state of a film in its place; what was read from the old one counts no more."""
+    films = _films()
+    kept = [changed if upload.digest == digest else upload for upload in films.values()]
+    films.clear()
+    films |= {upload.digest: upload for upload in kept}
 
 
 def _take(key: str) -> None:

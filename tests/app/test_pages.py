@@ -4,8 +4,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY, Finished, texts
@@ -189,6 +192,36 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_others_go_on(
     assert "letter.png holds text" in table.loc["letter.png", "Why"]
     assert table.loc["film.png", "Answer"] != "not read"
     assert app.header, "the film that could be read is the one that is opened"
+
+
+@pytest.mark.slow
+def test_a_refused_picture_has_no_number_until_somebody_insists(
+    open_page: Open, finished: Finished
+) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
+    data = cv2.imencode(".png", colours)[1].tobytes()
+    app = open_page("diagnose", uploads={"a": uploads.Upload("a", "cat.png", data)})
+    assert app.header[0].value == "Not judged"
+    assert "in colour" in app.warning[0].value
+    assert not app.get("plotly_chart")
+    next(b for b in app.button if b.label == "Show the probability all the same").click().run()
+    assert not app.exception
+    assert app.header[0].value == "Refused, answered on request"
+    assert "not to be relied on" in texts(app)
+    assert app.get("plotly_chart")
+
+
+@pytest.mark.slow
+def test_a_film_is_put_right_before_it_is_judged(open_page: Open, finished: Finished) -> None:
+    app = open_page(
+        "diagnose", uploads={"a": uploads.Upload("a", "film.png", uploads.sample("NORMAL"))}
+    )
+    app.session_state["uploads"] = {
+        "a:invert": replace(app.session_state["uploads"]["a"], digest="a:invert", mends=("invert",))
+    }
+    app.run()
+    assert not app.exception
+    assert "Inverted on request." in texts(app)
 
 
 @pytest.mark.slow
