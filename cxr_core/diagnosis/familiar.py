@@ -12,6 +12,7 @@ import io
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import cv2
@@ -183,9 +184,22 @@ def fit(train: Shown, held_back: Shown, layers: tuple[str, ...], *, bars: bool) 
         limit=1.0,
     )
     logs = np.log(_distances(found, held_back.features))
-    # Of few films the highest quantile is luck: the one of a log-normal distribution counts too.
-    limit = max(np.quantile(logs, 1 - REFUSED), logs.mean() + 2.326 * logs.std())
+    # Of few films the highest quantile is luck: a log-normal distribution's counts too.
+    limit = max(np.quantile(logs, 1 - REFUSED), logs.mean() + _deviations(len(logs)) * logs.std())
     return replace(found, limit=float(np.exp(limit)))
+
+
+def _deviations(films: int) -> float:
+    """Return how far above the mean a limit must be to hold 1 - `REFUSED` of a normal distribution.
+
+    With a confidence of 90 %, where mean and deviation are those of so many films (a one-sided
+    tolerance limit; Natrella 1963, Experimental Statistics, NBS Handbook 91).
+    """
+    quantile = NormalDist().inv_cdf
+    share, confidence = quantile(1 - REFUSED), quantile(0.9)
+    a = 1 - confidence**2 / (2 * (films - 1))
+    b = share**2 - confidence**2 / films
+    return float((share + np.sqrt(share**2 - a * b)) / a)
 
 
 def _distances(known: Familiar, features: np.ndarray) -> np.ndarray:

@@ -193,7 +193,8 @@ def test_one_validation_film_in_a_hundred_is_refused_for_its_distance() -> None:
         return Shown(squares, rng.gamma(3, 1, (films, 40)).astype(np.float32))
 
     known = familiar.fit(shown(300), held := shown(500), ("a",), bars=False)
-    assert 0 < (known.distances(held.features) > 1).sum() <= 5
+    assert (known.distances(held.features) > 1).sum() <= 5
+    assert (known.distances(held.features) > 0.8).sum() > 5
     fresh = shown(500)
     assert (known.distances(fresh.features) > 1).mean() < 0.03
     assert (known.distances(10 * fresh.features) > 1).mean() > 0.95
