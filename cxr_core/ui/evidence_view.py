@@ -233,9 +233,11 @@ def _pictures(film: images.Radiograph, heatmap: HeatMap | None, wanted: _Wanted,
         heatmap,
         st.session_state.get(_OPACITY, 60) / 100,
         colours=st.session_state[_COLOURS],
-        contours=st.session_state[_CONTOURS],
+        # Lines about single pixels would hide the film.
+        contours=st.session_state[_CONTOURS] and METHODS[heatmap.method].at_layer,
     )
-    caption = f"What spoke for {words.finding(heatmap.target)}: {heatmap.title}"
+    shows = "What spoke" if METHODS[heatmap.method].at_layer else "What could change the score"
+    caption = f"{shows} for {words.finding(heatmap.target)}: {heatmap.title}"
     alt = f"Heat map over {film.name}"
     if arranged == _BESIDE:
         left, right = st.columns(2, gap="small")
