@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 # EfficientNet-Lite0 on two cores. Larger squares take longer, and get fewer films.
 _FILMS, _AT, _FEWEST_FILMS = 120, 224, 60
 _SANITY_FILMS = 12
+_FEWEST_MAPS = 4  # of them that show anything at all
 _LESION_FILMS = 60
 
 
@@ -206,7 +207,7 @@ class _Looks:
             layer=self._explained.cam_layer,
             seed=self._sample.seed,
         )
-        if len(found.rows) < probes.FEWEST:
+        if len(found.rows) < _FEWEST_MAPS:
             raise _NothingToSay("On too few films the heat map shows anything at all to compare.")
         self.cascade = {
             "layers": list(found.layers),
