@@ -355,8 +355,9 @@ def _tested(
     if heatmap.flat:
         return
     found = state.tests.get(wanted)
+    place = st.empty()
     if found is None:
-        asked = st.button(
+        asked = place.button(
             "Test this map",
             key="evidence_test",
             icon=":material/experiment:",
@@ -365,7 +366,7 @@ def _tested(
         )
         if not asked:
             return
-        with st.spinner("Blurring the film piece by piece"):
+        with place, st.spinner("Blurring the film piece by piece"):
             found = faithfulness.deletion_insertion(
                 predictor.logits,
                 predictor.square(film),
@@ -373,8 +374,7 @@ def _tested(
                 predictor.info.classes.index(heatmap.target),
             )
         state.tests[wanted] = found
-        st.rerun(scope="fragment")
-    st.caption(f":material/experiment: {found.words}")
+    place.caption(f":material/experiment: {found.words}")
 
 
 def _sane(predictor: "Predictor") -> None:
