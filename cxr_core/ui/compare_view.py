@@ -168,8 +168,9 @@ def _metrics(compared: Compared) -> None:
     st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
     st.caption(
         "In brackets 95 % intervals; those of differences by paired bootstrap over patients: the "
-        "same patients are drawn for all runs. An interval that holds 0 leaves open which is "
-        "better. In bold those that do not; of so many figures one or another is bold by chance."
+        "same patients are drawn for all runs, so an interval may differ a little from the one on "
+        "the run's own page. Points are percentage points. An interval that holds 0 leaves open "
+        "which is better. In bold those that do not; of so many figures one or another is bold by chance."
     )
 
 
@@ -183,7 +184,7 @@ def _with_interval(
     text = f"{scale * value:{sign}.{digits}f}"
     if bounds:
         text += " (" + " to ".join(f"{scale * bound:{sign}.{digits}f}" for bound in bounds) + ")"
-    text += " %" if scale == 100 else ""
+    text += (" points" if signed else " %") if scale == 100 else ""
     decided = signed and bounds and (bounds[0] > 0 or bounds[1] < 0)
     return f"**{text}**" if decided else text
 

@@ -209,7 +209,19 @@ def _headlines(summary: Mapping[str, Any]) -> None:
     over = "patients" if summary["patients"] else "films, as their patients are not known"
     st.caption(
         f"{words.count(summary['n'], 'test film')}{of}. Under each figure its 95 % interval by "
-        f"bootstrap over {over}."
+        f"bootstrap over {over}; a share without a mistake, or without a hit, gets the exact bound "
+        f"of so many instead (Clopper and Pearson 1934). {_asks(len(summary['per_class']))}"
+    )
+
+
+def _asks(classes: int) -> str:
+    """Return which figures look at any finding and which at every class."""
+    if classes == 2:
+        return ""
+    return (
+        "Sensitivity, specificity, predictive values and F1 ask: any finding or none? Accuracy, "
+        f"balanced accuracy and Matthews correlation ask which of the {classes} classes; AUROC and "
+        "average precision are the mean of the classes, each against the rest."
     )
 
 

@@ -1,5 +1,6 @@
 """Runs as tables and as opened records: headline, tabs, settings, files."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -93,9 +94,12 @@ def table(runs: Sequence[RunRecord], opened: Sequence[RunRecord], key: str) -> l
     marked: DataframeStateInput = {
         "selection": {"rows": [place for place, run in enumerate(runs) if run in opened]}
     }
+    # Rows are selected by their place: where a run comes or goes, the table is a new one, and
+    # begins with the runs that were open.
+    places = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:16]
     state = st.dataframe(
         pd.DataFrame(rows).style.map(_status_colour, subset=["Status"]),
-        key=key,
+        key=f"{key}:{places}",
         selection_default=marked,
         placeholder="–",
         hide_index=True,
@@ -241,8 +245,9 @@ def verdict(summary: Mapping[str, Any]) -> str:
         for name in ("sensitivity", "specificity")
         if summary.get(name) is not None
     ]
+    several = "Mean AUROC of the classes" if len(summary.get("per_class", ())) > 2 else "AUROC"
     return (
-        f"AUROC {words.figure(summary.get('auc'))} (95 % interval {bounds}) on "
+        f"{several} {words.figure(summary.get('auc'))} (95 % interval {bounds}) on "
         f"{words.count(summary['n'], 'test film')}{of}; {', '.join(shares)} at the threshold of "
         f"{words.percent(summary['threshold'])}."
     )

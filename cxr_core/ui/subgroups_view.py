@@ -1,5 +1,6 @@
 """Results by subgroup: whether a run's model is as good on every kind of film."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from cxr_core.training.tested import RunResult
 from cxr_core.training.tracking import RunRecord
 from cxr_core.ui import charts, loaders, notices, run_films, words
 
+_BAND = re.compile(r"(-?[\d,.]+)( to -?[\d,.]+)?$")  # a group that `subgroups.bands` made
 _MOST_GROUPS = 12  # more values than this, and numbers become bands
 _FIGURES = {"auc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 
@@ -100,7 +102,7 @@ def _rows(
     run_id: str, created: str, kind: str, groups: tuple[str, ...], _tested: RunResult
 ) -> list[dict[str, Any]]:
     info, test = _tested.info, _tested.test
-    return subgroups.by_group(
+    rows = subgroups.by_group(
         test.labels,
         test.probabilities,
         groups,
@@ -109,6 +111,11 @@ def _rows(
         patients=test.patients,
         seed=int(info.config.get("seed", 0)),
     )
+    starts = [_BAND.match(row["group"]) for row in rows]
+    numbers = [float(start[1].replace(",", "")) for start in starts if start]
+    if len(numbers) < len(rows):
+        return rows
+    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
