@@ -290,6 +290,18 @@ def test_the_machine_is_drawn_over_the_minutes_of_the_run():
     assert figure.layout.yaxis.range[1] > 100
 
 
+def test_a_line_without_points_does_not_keep_the_machine_from_being_drawn():
+    table = pd.DataFrame(
+        [("cpu", 0, 50.0, 1000.0), ("cpu", 1, 70.0, 1030.0)],
+        columns=["metric", "step", "value", "time"],
+    )
+    lines = figures.by_metric(table)
+    lines = {**lines, "gpu": lines["cpu"].at(np.array([], int))}
+    drawn = traces(figures.machine(lines, {"cpu": "CPU", "gpu": "GPU"}, "Load", "%"))
+    assert list(drawn["CPU"].x) == [0, 0.5]
+    assert list(drawn["GPU"].x) == []
+
+
 def test_counted_probabilities_are_shares_of_each_class():
     figure = figures.score_bins(
         [0, 0.5, 1], {"NORMAL": [3, 1], "PNEUMONIA": [0, 0]}, 0.5, whole=True

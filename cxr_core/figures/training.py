@@ -187,7 +187,7 @@ def machine(
         unit: Of the values.
         most: Where the axis ends; by default at the highest value.
     """
-    start = min((line.times[0] for line in lines.values()), default=0.0)
+    start = min((line.times[0] for line in lines.values() if len(line)), default=0.0)
     traces = []
     for place, (metric, name) in enumerate(named.items()):
         line = lines.get(metric, NOTHING)
