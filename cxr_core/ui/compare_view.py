@@ -170,7 +170,8 @@ def _metrics(compared: Compared) -> None:
         "In brackets 95 % intervals; those of differences by paired bootstrap over patients: the "
         "same patients are drawn for all runs, so an interval may differ a little from the one on "
         "the run's own page. Points are percentage points. An interval that holds 0 leaves open "
-        "which is better. In bold those that do not; of so many figures one or another is bold by chance."
+        "which is better. In bold those that do not; of so many figures one or another is bold by "
+        "chance."
     )
 
 
