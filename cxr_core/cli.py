@@ -346,9 +346,7 @@ def _write_report(folder: Path, place: Path, found: "Evaluated") -> None:
 @app.command()
 def predict(
     model: Model,
-    films: Annotated[
-        list[Path], typer.Argument(help="Files and folders.", metavar="IMAGE|DIR...", exists=True)
-    ],
+    films: Annotated[list[Path], typer.Argument(help="Files and folders.", metavar="IMAGE|DIR...")],
     as_json: AsJson = False,
     table: Annotated[
         Path | None, typer.Option("--csv", help="Write a table to this file.", metavar="FILE")
@@ -358,7 +356,7 @@ def predict(
         typer.Option(help="Draw heat maps as PNG into this folder.", metavar="OUT"),
     ] = None,
 ) -> None:
-    """Answer for films; a file that cannot be read gets a reason, and the rest go on."""
+    """Answer for films; a file that is absent or unreadable gets a reason, and the rest go on."""
     from cxr_core.diagnosis import scoring
     from cxr_core.training import bundle_index
 
@@ -370,6 +368,10 @@ def predict(
             "film of its name, or be taken for one. Name another folder."
         )
     place = bundle_index.resolve(model)
+    if not any(os.path.exists(path) for path in films):
+        named = ", ".join(str(path) for path in films)
+        verb = "does" if len(films) == 1 else "do"
+        raise DatasetError(f"{named} {verb} not exist. Name files or folders with films.")
     found = scoring.find(films)
     first = next(found, None)
     if first is None:

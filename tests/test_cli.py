@@ -96,6 +96,18 @@ def test_predict_prints_nothing_but_json(model: Path, film: Path, tmp_path: Path
     assert NOT_FOR_CLINICAL_USE in " ".join(result.stderr.split())
 
 
+def test_predict_goes_on_after_a_path_that_does_not_exist(model: Path, film: Path) -> None:
+    result = run("predict", model, "/no/such.png", film, "--json")
+    assert result.exit_code == 0, result.stderr
+    absent, good = json.loads(result.stdout)
+    assert absent["path"] == "/no/such.png"
+    assert "There is no file /no/such.png" in absent["error"]
+    assert good["accepted"] is True
+    said = refused("predict", model, "/no/such.png", "/no/other.png", "--json")
+    assert "/no/such.png, /no/other.png do not exist." in said
+    assert "Usage" not in said
+
+
 def test_predict_without_json_answers_on_stderr(model: Path, film: Path) -> None:
     result = run("predict", model, film)
     assert result.exit_code == 0

@@ -123,6 +123,8 @@ def _read(path: Path) -> images.Radiograph | str:
     try:
         return images.read(path)
     except UnreadableImageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # of many paths, say which in full
+            return f"There is no file {path}. Check its path."
         return str(error)
 
 
