@@ -143,7 +143,7 @@ def _published(catalog: Catalog, films: pd.DataFrame) -> tuple[pd.DataFrame, lis
             f"{catalog.name} publishes no {_join([_NAMES[part] for part in missing])} part. Set "
             "data.split to 'auto', which cuts what is missing by patient."
         )
-    notes = ["The published parts were kept as they are."]
+    notes = ["The set's own parts were kept as they are."]
     for part in PARTS:
         labels = films.loc[films["split"] == part, "label"]
         absent = [c for c in order_classes(films["label"]) if c not in set(labels)]
@@ -154,7 +154,7 @@ def _published(catalog: Catalog, films: pd.DataFrame) -> tuple[pd.DataFrame, lis
             )
         if absent:
             notes.append(
-                f"The published {_NAMES[part]} part has no films of {_join(absent)}: figures for "
+                f"The set's own {_NAMES[part]} part has no films of {_join(absent)}: figures for "
                 "it cannot be given there."
             )
     outside = int((films["split"] == "").sum())
@@ -177,10 +177,10 @@ def _worth_keeping(films: pd.DataFrame) -> tuple[tuple[str, ...], list[str]]:
             notes.append(f"The set publishes no {_NAMES[part]} part.")
         elif enough.all():
             kept.append(part)
-            notes.append(f"The published {_NAMES[part]} part was kept: {_tally(there)}.")
+            notes.append(f"The set's own {_NAMES[part]} part was kept: {_tally(there)}.")
         else:
             notes.append(
-                f"The published {_NAMES[part]} part has {_tally(there)}, too few to rely on; its "
+                f"The set's own {_NAMES[part]} part has {_tally(there)}, too few to rely on; its "
                 "films joined the training pool."
             )
     outside = int((films["split"] == "").sum())

@@ -349,7 +349,7 @@ def test_large_published_parts_are_kept() -> None:
     ]
     found = splits.cut(catalog(rows), DataConfig(), 0)
     assert list(found.table["split"]) == [str(row["split"]) for row in rows]
-    assert "The published test part was kept: 30 NORMAL and 5 PNEUMONIA films." in found.notes
+    assert "The set's own test part was kept: 30 NORMAL and 5 PNEUMONIA films." in found.notes
 
 
 @pytest.mark.parametrize("pneumonia", [4, 19], ids=["under five", "under 5 % of the class"])

@@ -232,7 +232,7 @@ class _Answers:
     def _disjoint(self, settings: Mapping[str, Any]) -> Answer:
         rule, fold = settings.get("split"), settings.get("fold")
         if rule == "published" and not fold and settings.get("accept_leaks"):
-            return unknown("The published parts were kept, whatever they share.")
+            return unknown("The set's own parts were kept, whatever they share.")
         if not rule and not fold:
             return unknown()
         if self._info.data.patients is not None:
@@ -417,8 +417,8 @@ class _Answers:
 
 
 _RULES = {
-    "auto": "Published parts that are large enough were kept, the others cut by patient.",
-    "published": "The set's published parts.",
+    "auto": "The set's own parts were kept where large enough, the others cut by patient.",
+    "published": "The set's own parts.",
     "recut": "All parts were cut by patient.",
 }
 _LEVELS = {"fine": "nothing amiss", "warning": "doubtful", "unknown": "not known"}

@@ -239,8 +239,8 @@ def _split(info: "BundleInfo") -> str:
         how = f"fold {fold} of {chosen.get('folds')} is the test"
     else:
         how = {
-            "auto": "published parts that are large enough were kept, the others cut",
-            "published": "the set's published parts",
+            "auto": "the set's own parts were kept where large enough, the others cut",
+            "published": "the set's own parts",
             "recut": "all parts were cut anew",
         }.get(str(rule), "")
     apart = ""
