@@ -368,7 +368,7 @@ def predict(
             "film of its name, or be taken for one. Name another folder."
         )
     place = bundle_index.resolve(model)
-    if not any(os.path.exists(path) for path in films):
+    if not any(path.exists() for path in films):
         named = ", ".join(str(path) for path in films)
         verb = "does" if len(films) == 1 else "do"
         raise DatasetError(f"{named} {verb} not exist. Name files or folders with films.")
