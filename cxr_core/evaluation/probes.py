@@ -247,6 +247,19 @@ def unknown(name: str, title: str, unit: str, why: str) -> Probe:
     return Probe(name, title, None, unit, None, "unknown", why)
 
 
+def fall(loss: float, bounds: Sequence[float] | None) -> str:
+    """Write what a probe of steadiness found as the change it is: "-21.7 percentage points".
+
+    Args:
+        loss: of the mean of sensitivity and specificity, a share; below 0 where it rose.
+        bounds: of that loss, the interval's ends; None where there is none.
+    """
+    text = f"{_signed(-100 * loss, 1)} percentage points"
+    if bounds is None:
+        return text
+    return f"{text} ({_fixed(-100 * bounds[1], 1)} to {_fixed(-100 * bounds[0], 1)})"
+
+
 class Judge:
     """The films that are probed, and what is made of a network's answers about them.
 
@@ -323,7 +336,8 @@ class Judge:
             f"It tells {self.classes[label]} without any lung: it reads something else, such as a "
             "marker, the exposure or the cropping."
             if bad
-            else "Far above 0.5 it would read something else than the lungs, such as a marker."
+            else f"Doubtful from {_LUNGS_OUT:.2f} on, its interval above {_LUNGS_OUT_SURE:.2f}: it "
+            "would read something else than the lungs, such as a marker."
         )
         return self._probe("lungs_out", "Lungs masked", area, "AUROC", bounds, bad, words)
 
@@ -469,12 +483,13 @@ class Judge:
         )
         words = (
             f"On films {change.words} sensitivity goes from {sensitivity}, specificity from "
-            f"{specificity}; their mean changes by {_signed(-100 * loss, 1)} percentage points"
+            f"{specificity}; their mean changes by {fall(loss, None)}"
             f"{_interval(bounds, 100, flip=True, digits=1)}. "
         ) + (
             f"It does not hold: {change.means}."
             if bad
-            else f"A large fall would mean that {change.means}."
+            else f"Doubtful from a fall of {100 * _UNSTEADY:.0f} points on, its interval beyond "
+            f"{100 * _UNSTEADY_SURE:.0f}: it would mean that {change.means}."
         )
         return self._probe(kind, change.title, loss, "share", bounds, bad, words)
 

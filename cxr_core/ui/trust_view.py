@@ -6,6 +6,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.evaluation.probes import CHANGES, fall
 from cxr_core.ui import charts, words
 
 _GROUPS = (
@@ -75,6 +76,8 @@ def value(finding: Mapping[str, Any]) -> str:
     if finding["value"] is None:
         return ""
     bounds = finding["ci95"]
+    if finding["name"] in CHANGES:
+        return fall(finding["value"], bounds)
     if finding["unit"] == "share":
         spread = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %)" if bounds else ""
         return f"{words.percent(finding['value'])}{spread}"

@@ -87,3 +87,10 @@ def test_figures_have_their_unit() -> None:
     assert trust_view.value(finding("x", "fine", unit="AUROC")) == "AUROC 0.25 (0.20 to 0.30)"
     assert trust_view.value(finding("x", "fine", unit="SSIM", ci95=None)) == "SSIM 0.25"
     assert trust_view.value(finding("x", "unknown", value=None)) == ""
+
+
+def test_a_fall_has_the_sign_and_unit_of_its_sentence() -> None:
+    fallen = finding("brightness", "warning", value=0.217, ci95=[0.12, 0.301])
+    assert trust_view.value(fallen) == "-21.7 percentage points (-30.1 to -12.0)"
+    alone = finding("blur", "fine", value=-0.01, ci95=None)
+    assert trust_view.value(alone) == "+1.0 percentage points"

@@ -153,6 +153,9 @@ def test_the_probes_stand_with_value_verdict_and_meaning() -> None:
     told = card.render(tiny.info(probes=probes))
     assert "| Corners | 41.0 % (30.0 to 50.0 %) | **doubtful** | A corner turns answers. |" in told
     assert "Asked on 20 test films" in told
+    blur = {**finding, "name": "blur", "title": "Blur", "value": 0.217, "ci95": [0.12, 0.301]}
+    told = card.render(tiny.info(probes={**probes, "findings": [blur]}))
+    assert "| Blur | -21.7 percentage points (-30.1 to -12.0) |" in told
 
 
 def test_an_ensemble_lists_its_members() -> None:

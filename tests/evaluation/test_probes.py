@@ -230,6 +230,7 @@ def test_knowing_the_class_without_lungs_is_an_accusation_and_guessing_is_none()
     assert "reads something else" in bad.words
     good = judge.lungs_out(scene.nothing[:, None])
     assert good.level == "fine"
+    assert "Doubtful from 0.70 on" in good.words
     assert good.value == pytest.approx(roc_auc_score(scene.labels, scene.nothing), abs=1e-12)
     assert good.ci95 is not None and good.ci95[0] < good.value < good.ci95[1]
 
@@ -289,7 +290,10 @@ def test_a_curve_is_the_figures_of_its_steps_and_a_fall_is_an_accusation() -> No
         (curve["sensitivity"][2] + curve["specificity"][2]) / 2 - (1 + curve["specificity"][1]) / 2
     )
     assert "It does not hold" in found.words
-    assert judge.steadiness("brightness", [shifted, still, still, still, shifted]).level == "fine"
+    assert probes.fall(found.value, None) in found.words
+    held = judge.steadiness("brightness", [shifted, still, still, still, shifted])
+    assert held.level == "fine"
+    assert "Doubtful from a fall of 5 points on, its interval beyond 1" in held.words
 
 
 def test_heat_maps_are_judged_against_chance() -> None:

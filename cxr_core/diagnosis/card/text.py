@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cxr_core.evaluation import HEADLINES as NAMES
+from cxr_core.evaluation import probes
 
 NOT_REPORTED = "not reported"
 
@@ -93,6 +94,8 @@ def finding(found: Mapping[str, Any]) -> str:
     """Write what a probe measured, with its unit and interval."""
     if found["value"] is None:
         return NOT_REPORTED
+    if found["name"] in probes.CHANGES:
+        return probes.fall(found["value"], found["ci95"])
     share = found["unit"] == "share"
     name = "" if share else f"{plain(found['unit'])} "
     spread = f" ({interval(found['ci95'], share)})" if found["ci95"] else ""
