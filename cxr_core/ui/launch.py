@@ -12,7 +12,7 @@ from cxr_core.config import RunConfig, Scalar
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import ConfigError, CxrError
 from cxr_core.training import bundle_index, cross_validation, folds, jobs, recipes
-from cxr_core.training.tracking import TAG_RECIPE, RunRecord
+from cxr_core.training.tracking import TAG_RECIPE, TAG_RESUMED, Kind, RunRecord, Status
 from cxr_core.ui import datasets, forms, layers_view, loaders, notices, words, yaml_view
 from cxr_core.zoo import registry
 
@@ -165,19 +165,55 @@ def _folds(chosen: Chosen, seconds: float | None, *, enabled: bool) -> None:
 
 
 def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float | None:
-    """Estimate a run's seconds from the pace of the last run of that network at that size.
+    """Estimate a run's seconds from the runs of that network at that size.
+
+    All epochs at the pace of the last of them, and what the last finished one took besides.
 
     Returns None where no such run is on record: a guess would be worth nothing.
     """
-    for run in runs:
-        same = (
-            run.params.get("model.architecture") == config.model.architecture
-            and run.params.get("image.size") == str(config.image.size)
-            and run.metrics.get("images_per_second", 0) > 0
-        )
-        if same:
-            return config.optimise.epochs * films / run.metrics["images_per_second"]
-    return None
+    alike = [
+        run
+        for run in runs
+        if run.params.get("model.architecture") == config.model.architecture
+        and run.params.get("image.size") == str(config.image.size)
+        and run.metrics.get("images_per_second", 0) > 0
+    ]
+    if not alike:
+        return None
+    besides = (_besides(run, runs) for run in alike)
+    rest = next((seconds for seconds in besides if seconds is not None), 0.0)
+    return config.optimise.epochs * films / alike[0].metrics["images_per_second"] + rest
+
+
+def _besides(run: RunRecord, runs: Sequence[RunRecord]) -> float | None:
+    """Return the seconds of a finished run in which no film was learned from: start, test, probes.
+
+    Returns None where that cannot be told: it did not run to its end, or not in one go.
+    """
+    known = all(name in run.params for name in ("optimise.epochs", "train_films"))
+    if (
+        run.status is not Status.FINISHED
+        or run.ended is None
+        or TAG_RESUMED in run.tags
+        or not known
+    ):
+        return None
+    # One run trains at a time: what trained and ended since this was asked for, it waited for.
+    waited = [
+        other.ended
+        for other in runs
+        if other.kind is Kind.TRAINING
+        and "images_per_second" in other.metrics
+        and other.ended is not None
+        and run.created < other.ended < run.ended
+    ]
+    seconds = (run.ended - max([run.created, *waited])).total_seconds()
+    epochs = int(run.params["optimise.epochs"])
+    patience = int(run.params.get("stop.patience", 0))
+    if patience and "best_epoch" in run.metrics:
+        epochs = min(epochs, int(run.metrics["best_epoch"]) + patience)
+    learned = epochs * int(run.params["train_films"]) / run.metrics["images_per_second"]
+    return max(0.0, seconds - learned)
 
 
 def repeat(record: RunRecord) -> None:

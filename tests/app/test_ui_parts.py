@@ -1,6 +1,7 @@
 """The parts of the pages that hold no widget: words, filters, progress, the form's making."""
 
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core import figures
 from cxr_core.config import RunConfig, settings
-from cxr_core.training.tracking import RunRecord, Status
+from cxr_core.training.tracking import TAG_RESUMED, RunRecord, Status
 from cxr_core.ui import films, launch, monitor, run_views, words
 
 
@@ -151,6 +152,28 @@ def test_time_is_estimated_from_the_same_network_at_the_same_size_only() -> None
     assert launch.estimate(config, 100, [known]) == pytest.approx(20)
     larger = config.with_values({"image.size": 128})
     assert launch.estimate(larger, 100, [known]) is None
+
+
+def test_an_estimate_holds_what_a_run_takes_besides_its_epochs() -> None:
+    config = RunConfig().with_values({"image.size": 64, "optimise.epochs": 2})
+    asked = datetime.now(UTC) - timedelta(hours=1)
+    known = replace(
+        record(Status.FINISHED, **{"model.architecture": "plain_cnn", "image.size": "64"}),
+        metrics={"images_per_second": 10.0},
+        created=asked,
+        ended=asked + timedelta(seconds=100),
+    )
+    assert launch.estimate(config, 100, [known]) == pytest.approx(20 + 100 - 64)
+    before = replace(known, run_id="before", ended=asked + timedelta(seconds=30))
+    assert launch.estimate(config, 100, [known, before]) == pytest.approx(20 + 70 - 64)
+    early = replace(
+        known,
+        params={**known.params, "stop.patience": "2"},
+        metrics={**known.metrics, "best_epoch": 3.0},
+    )
+    assert launch.estimate(config, 100, [early]) == pytest.approx(20 + 100 - 32)
+    resumed = replace(known, tags={TAG_RESUMED: "1"})
+    assert launch.estimate(config, 100, [resumed]) == pytest.approx(20)
 
 
 def test_a_bundle_is_zipped_under_its_own_folder(tmp_path: Path) -> None:
