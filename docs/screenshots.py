@@ -106,7 +106,7 @@ def take(page: Page, address: str) -> None:
     expect(page.get_by_text("At your own prevalence")).to_be_visible()
     shoot(page, "runs")
     page.get_by_role("tab", name="Mistakes").click()
-    page.get_by_role("button", name="Least certain").click()
+    page.get_by_text("Least certain (").click()
     page.get_by_text("Heat maps", exact=True).click()
     expect(page.get_by_test_id("stImage")).to_have_count(12)
     shoot(page, "mistakes")
