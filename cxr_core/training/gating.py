@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 # More films move the limit by less than another choice of them does: with 500, 1,000 and 2,000 the
 # same pictures were refused. The limit needs enough for its 99th percentile.
 _TRAIN_FILMS, _VAL_FILMS = 1_000, 500
-_AT_ONCE = 16  # films between two looks for a request to cancel
+_AT_ONCE = 8  # films between two looks for a request to cancel
 
 
 def fit(

@@ -153,8 +153,10 @@ def start_training(page: Page, *, epochs: int, size: int) -> None:
     set_number(page, "Image size (px)", size)
     set_number(page, "Epochs, at most", epochs)
     set_number(page, "Batch size (films)", 8)
+    settled(page)  # a click on what is being drawn anew is lost
     page.get_by_text("More settings").click()
     page.get_by_text("Stopping and falling rate").click()
+    expect(page.get_by_label("Patience (epochs)", exact=True)).to_be_visible()
     set_number(page, "Patience (epochs)", epochs)
     page.get_by_role("button", name=re.compile("^.*Train plain cnn on ")).click()
 
