@@ -11,7 +11,7 @@ from cxr_core.errors import TrainingError
 from cxr_core.evaluation import calibration
 from cxr_core.training import folds, jobs
 from cxr_core.training.tracking import Kind, RunRecord
-from cxr_core.ui import charts, loaders, monitor, notices, results_view, words
+from cxr_core.ui import charts, downloads, loaders, monitor, notices, results_view, words
 
 EVERY = 5.0  # seconds between two looks at one that is at work
 
@@ -168,18 +168,6 @@ def _curve(parent: RunRecord, summary: Mapping[str, Any]) -> None:
 
 
 def _files(parent: RunRecord) -> None:
-    store = loaders.store()
     with st.container(horizontal=True):
         for name in (folds.PREDICTIONS_FILE, folds.SUMMARY_FILE, "config.yaml"):
-            try:
-                path = store.path(parent.run_id, name)
-            except TrainingError:
-                continue
-            st.download_button(
-                name,
-                data=path.read_bytes,
-                file_name=name,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"file:{parent.run_id}:{name}",
-            )
+            downloads.artefact(parent.run_id, name)

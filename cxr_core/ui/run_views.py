@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from cxr_core.training.tracking import (
 from cxr_core.ui import (
     calibration_view,
     card_view,
+    downloads,
     folds_view,
     loaders,
     mistakes_view,
@@ -290,12 +292,6 @@ def _settings(run: RunRecord) -> None:
 
 def _files(run: RunRecord) -> None:
     store = loaders.store()
-    found = {}
-    for name in ("config.yaml", "splits.csv", "predictions.parquet", "environment.txt"):
-        try:
-            found[name] = store.path(run.run_id, name)
-        except TrainingError:
-            continue
     with st.container(horizontal=True):
         if run.has_model:
             st.download_button(
@@ -308,18 +304,12 @@ def _files(run: RunRecord) -> None:
                 on_click="ignore",
                 key=f"bundle:{run.run_id}",
             )
-        for name, path in found.items():
-            st.download_button(
-                name,
-                data=path.read_bytes,
-                file_name=name,
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"file:{run.run_id}:{name}",
-            )
-    if "config.yaml" in found:
+        for name in ("config.yaml", "splits.csv", "predictions.parquet", "environment.txt"):
+            downloads.artefact(run.run_id, name)
+    with suppress(TrainingError):  # an ensemble has no configuration
+        settings_file = store.path(run.run_id, "config.yaml")
         with st.expander("Configuration", icon=":material/settings:"):
-            st.code(found["config.yaml"].read_text(encoding="utf-8"), language="yaml")
+            st.code(settings_file.read_text(encoding="utf-8"), language="yaml")
     monitor.log(run)
 
 

@@ -1,0 +1,22 @@
+"""Files of a run to take away."""
+
+import streamlit as st
+
+from cxr_core.errors import TrainingError
+from cxr_core.ui import loaders
+
+
+def artefact(run_id: str, name: str) -> None:
+    """Offer a file of a run; nothing where the run has none of that name."""
+    try:
+        path = loaders.store().path(run_id, name)
+    except TrainingError:
+        return
+    st.download_button(
+        name,
+        data=path.read_bytes,
+        file_name=name,
+        icon=":material/download:",
+        on_click="ignore",
+        key=f"file:{run_id}:{name}",
+    )
