@@ -7,36 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import NOT_FOR_CLINICAL_USE, figures
-from cxr_core.diagnosis import gate
+from cxr_core.diagnosis import gate, sentences
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.ui import charts, evidence_view, loaders, notices, uploads, words
 from cxr_core.ui.uploads import Reading
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Diagnosis, Predictor
-
-
-def sentence(diagnosis: "Diagnosis") -> str:
-    """Return the answer in words, with the number and the threshold it was held against."""
-    if diagnosis.label is None:
-        return "No answer: this is not a film the model can judge."
-    threshold = words.percent(diagnosis.threshold)
-    name = words.finding(diagnosis.label).capitalize()
-    if diagnosis.label == diagnosis.classes[0]:
-        called = f"{name} likely" if (diagnosis.abnormal or 0) < 0.5 else "No finding called"
-        return (
-            f"{called}: the probability of a finding is "
-            f"{words.probability(diagnosis.abnormal)}, below the threshold of {threshold}"
-        )
-    # A low threshold calls a finding that is less likely than not: the words must not outrun it.
-    certainty = "likely" if (diagnosis.probability or 0) >= 0.5 else "possible"
-    found = f"{name} {certainty}: {words.probability(diagnosis.probability)}"
-    if len(diagnosis.classes) == 2:
-        return f"{found}, above the threshold of {threshold}"
-    return (
-        f"{found}; any finding {words.probability(diagnosis.abnormal)}, above the threshold of "
-        f"{threshold}"
-    )
 
 
 def overview(readings: Sequence[Reading], key: str) -> Reading:
@@ -108,7 +85,7 @@ def _judged(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
             "means nothing.",
             icon=":material/draw:",
         )
-    st.header(sentence(diagnosis), anchor=False)
+    st.header(sentences.answer(diagnosis), anchor=False)
     charts.show(
         figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
         key=f"bars:{reading.upload.digest}",

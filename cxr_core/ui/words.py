@@ -4,22 +4,15 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from cxr_core.diagnosis.sentences import finding as finding
+from cxr_core.diagnosis.sentences import percent as percent
+from cxr_core.diagnosis.sentences import probability as probability
+from cxr_core.diagnosis.sentences import threshold_method as threshold_method
+
 
 def count(number: int, one: str, many: str = "") -> str:
     """Write a number with its noun: "1 film", "5,232 films"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def percent(share: float | None) -> str:
-    """Write a share in 0-1 as a percentage with one decimal, "74.1 %"; a dash if undefined."""
-    return "–" if share is None or share != share else f"{100 * share:.1f} %"
-
-
-def probability(value: float | None) -> str:
-    """Write a probability as :func:`percent`, but never as certainty: "over 99.9 %"."""
-    if value is not None and value > 0.999:
-        return "over 99.9 %"
-    return "under 0.1 %" if value is not None and value < 0.001 else percent(value)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -84,16 +77,6 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
-def threshold_method(method: str) -> str:
-    """Write how a threshold was chosen, inside a sentence."""
-    return {"youden": "the largest sum of sensitivity and specificity (Youden)"}.get(method, method)
-
-
 def plain(text: str) -> str:
     """Write a text that may hold a pattern or a path so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_\[\]$~<>#|])", r"\\\1", text)
-
-
-def finding(label: str) -> str:
-    """Write a class name inside a sentence: ``NO_FINDING`` becomes "no finding"."""
-    return label.replace("_", " ").lower()
