@@ -1,5 +1,6 @@
 """Where data sets come from: phantoms, a folder, an upload, the network; licence and citation."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +33,10 @@ SOURCES: tuple[Source, ...] = (
     *medmnist.SIZES,
     *kaggle.KNOWN,
 )
+
+# Licences that let anybody pass pictures on, with the citation that a bundle holds: CC0 and CC BY,
+# as their holders and Kaggle write them. Not those with a condition more (NC, ND, SA).
+_OPEN_LICENCE = re.compile(r"CC0|CC[ -]BY[ -]\d|Attribution \d\.\d International", re.IGNORECASE)
 
 _GUANGZHOU = {
     "name": "Guangzhou paediatric chest X-rays (recognised by their file names)",
@@ -108,10 +113,12 @@ def local_sets() -> list[LocalSet]:
 
 
 def provenance(catalog: Catalog) -> dict[str, str | bool]:
-    """Return name, licence, citation and synthetic, as they go into a bundle and its card.
+    """Return name, licence, citation, synthetic and pictures, as they go into a bundle.
 
     Fetched sets have it on record and known sets are recognised; of any other the licence and the
-    citation are "not reported".
+    citation are "not reported". ``pictures`` is whether the licence lets small pictures of films go
+    with a model: never where films are known by their names alone, which prove nothing about the
+    copy at hand.
     """
     fetched = library.origin(catalog.root)
     if catalog.synthetic and set(phantom.COLUMNS) <= set(catalog.frame.columns):
@@ -125,7 +132,9 @@ def provenance(catalog: Catalog) -> dict[str, str | bool]:
     else:
         known = {}
     unknown = {"name": catalog.name, "licence": NOT_REPORTED, "citation": NOT_REPORTED}
-    return {**unknown, **known, "synthetic": catalog.synthetic}
+    told = {**unknown, **known}
+    pictures = known is not _GUANGZHOU and bool(_OPEN_LICENCE.match(told["licence"]))
+    return {**told, "synthetic": catalog.synthetic, "pictures": pictures}
 
 
 def _built_in(progress: Callable[[int, int], None]) -> Path:

@@ -2,8 +2,9 @@
 
 ``model.keras`` (the network), ``bundle.json`` (what it means: classes, image settings, threshold,
 temperature, provenance, metrics), ``MODEL_CARD.md`` (the same for people), ``splits.csv`` (which
-film was trained, validated and tested on) and ``gate.npz`` (what the films look like, where they
-were enough to tell). No TensorFlow here: a bundle can be listed, read and checked without it.
+film was trained, validated and tested on), ``gate.npz`` (what the films look like) and
+``similar.npz`` (where training films lie among the network's features), both only where the films
+were enough to tell. No TensorFlow here: a bundle can be listed, read and checked without it.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ INFO_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
 SPLITS_FILE = "splits.csv"
 GATE_FILE = "gate.npz"
+SIMILAR_FILE = "similar.npz"
 
 NOT_REPORTED = "not reported"
 
@@ -57,6 +59,7 @@ class DataInfo(_Part):
     fingerprint: str = ""  # of the catalog: paths, contents and labels
     counts: dict[str, dict[str, int]]  # films by split (train, val, test) and class
     patients: int | None = None  # None where patients are not known
+    pictures: bool = False  # whether its licence lets small pictures of films go with the model
 
 
 class GateInfo(_Part):
@@ -66,6 +69,31 @@ class GateInfo(_Part):
     val_films: int  # thresholds chosen on
     val_refused: int  # of those, refused as turned, inverted or too far away
     sha256: str = ""  # of gate.npz; filled by `write`
+
+
+class SimilarInfo(_Part):
+    """Where the training films come from that a film is compared with."""
+
+    films: int
+    pictures: bool  # whether small pictures of them are there
+    sha256: str = ""  # of similar.npz; filled by `write`
+
+
+class ScoreBin(_Part):
+    """The test films whose probability lay in one range."""
+
+    low: float = Field(ge=0, le=1)  # at least this
+    high: float = Field(ge=0, le=1)  # below this; 1 itself is in the last range
+    films: int
+    found: int  # of them, those that had the finding
+    ci95: tuple[float, float] | None = None  # of that share; None without films
+
+
+class TrackRecord(_Part):
+    """How the probabilities of a finding fared on the test films."""
+
+    finding: str  # a class, or "" for any finding
+    bins: tuple[ScoreBin, ...]  # from 0 to 1 without a gap
 
 
 class Member(_Part):
@@ -93,8 +121,10 @@ class BundleInfo(_Part):
     temperature: float = Field(default=1.0, gt=0)  # logits are divided by it before the softmax
     threshold: ThresholdInfo
     gate: GateInfo | None = None  # None where there are no statistics of the films it knows
+    similar: SimilarInfo | None = None  # None where no training films go with it
     data: DataInfo
     metrics: dict[Literal["test", "val"], dict[str, Any]] = {}  # evaluation summaries
+    track_record: tuple[TrackRecord, ...] = ()  # empty where it was not tested
     probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
     config: dict[str, Any] = {}  # the full RunConfig
     notes: tuple[str, ...] = ()  # what was done to films and weights, a sentence each
@@ -119,6 +149,7 @@ def write(
     save_model: Callable[[Path], None],
     splits: pd.DataFrame,
     save_gate: Callable[[Path], None] | None = None,
+    save_similar: Callable[[Path], None] | None = None,
 ) -> BundleInfo:
     """Write a bundle, whole or not at all.
 
@@ -132,6 +163,7 @@ def write(
         splits: path, label, split, patient_id and md5 of each film used.
         save_gate: saves the gate's statistics to the path it is given, where ``info.gate`` tells
             of some.
+        save_similar: likewise for films to compare with, where ``info.similar`` tells of some.
 
     Returns:
         The info as written.
@@ -160,6 +192,11 @@ def write(
             sha256 = _sha256(draft / GATE_FILE)
             known = info.gate.model_copy(update={"sha256": sha256})
             info = info.model_copy(update={"gate": known})
+        if save_similar is not None and info.similar is not None:
+            save_similar(draft / SIMILAR_FILE)
+            sha256 = _sha256(draft / SIMILAR_FILE)
+            alike = info.similar.model_copy(update={"sha256": sha256})
+            info = info.model_copy(update={"similar": alike})
         (draft / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (draft / CARD_FILE).write_text(card.render(info), encoding="utf-8")
         splits.to_csv(draft / SPLITS_FILE, index=False)
@@ -226,6 +263,17 @@ def verified_gate(folder: Path, info: BundleInfo) -> Path | None:
     if info.gate is None:
         return None
     return _verified(folder / GATE_FILE, info.gate.sha256, "gate file")
+
+
+def verified_similar(folder: Path, info: BundleInfo) -> Path | None:
+    """Return the path of the films to compare with, likewise.
+
+    Raises:
+        BundleError: as for :func:`verified_model`.
+    """
+    if info.similar is None:
+        return None
+    return _verified(folder / SIMILAR_FILE, info.similar.sha256, "file of similar films")
 
 
 def _verified(path: Path, expected: str, what: str) -> Path:

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 
 from cxr_core import images
-from cxr_core.diagnosis import bundle, explain, familiar, gate
+from cxr_core.diagnosis import bundle, explain, familiar, gate, similar
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.explain import HeatMap
 from cxr_core.diagnosis.familiar import VIEWS, Familiar
 from cxr_core.diagnosis.gate import Refusal
+from cxr_core.diagnosis.similar import Neighbour, Similar
 from cxr_core.diagnosis.single_pass import FINDING, Answers, SinglePass
 from cxr_core.errors import BundleError
 from cxr_core.evaluation import metrics
@@ -69,6 +70,7 @@ class Predictor:
         self._known = _familiar(folder, self.info, self._model)
         looks = self._known.layers if self._known else ()
         self._network = SinglePass(self._model, self.info.cam_layers, looks)
+        self._similar = _similar(folder, self.info, self._network)
         # Every other kind of heat map: slower, and asked for one film at a time.
         self.explainer = explain.Explainer(
             self._model, self.info.cam_layers, self.info.classes, self.info.image.fit, self._lock
@@ -175,6 +177,16 @@ class Predictor:
             return None
         return float(self._known.distances(answers.look[row : row + 1])[0])
 
+    def similar(self, diagnosis: Diagnosis) -> tuple[Neighbour, ...]:
+        """Return the training films most like a film, the nearest first.
+
+        Empty where the film got no answer, or no training films go with the model.
+        """
+        if self._similar is None or diagnosis.features is None:
+            return ()
+        own = diagnosis.features[self._network.features[self._similar.layer]]
+        return self._similar.nearest(own, self.info.classes)
+
     def heatmap(self, film: Radiograph, target: str) -> HeatMap:
         """Return the evidence in a film for a class.
 
@@ -273,6 +285,26 @@ def _familiar(folder: Path, info: BundleInfo, model: keras.Model) -> Familiar | 
         raise BundleError(
             f"The gate file {path} was made for another network. Fetch the bundle again or train "
             "anew."
+        )
+    return known
+
+
+def _similar(folder: Path, info: BundleInfo, network: SinglePass) -> Similar | None:
+    """Return the training films that go with a bundle; None where there are none.
+
+    Raises:
+        BundleError: the file is not the one described, or does not fit the network.
+    """
+    path = bundle.verified_similar(folder, info)
+    if path is None:
+        return None
+    known = similar.load(path.read_bytes(), str(path))
+    place = network.features.get(known.layer)
+    fits = place is not None and place.stop - place.start == len(known.mean)
+    if not fits or known.labels.max(initial=0) >= len(info.classes):
+        raise BundleError(
+            f"The file of similar films {path} was made for another network. Fetch the bundle "
+            "again or train anew."
         )
     return known
 

@@ -6,6 +6,7 @@ one for each film; here a film costs about a forward and a backward pass.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import keras
 import numpy as np
@@ -51,10 +52,18 @@ class SinglePass:
         look_layers: Sequence[str] = (),
     ) -> None:
         size, self._outputs = model.input_shape[1], model.output_shape[-1]
-        vectors = [layer.output for layer in model.layers if _gives_features(layer.name)]
-        looks = [model.get_layer(name).output for name in look_layers]
+        named = [layer.name for layer in model.layers if _gives_features(layer.name)]
         # A network of another zoo has no layer of that name: its maps, averaged, are as good.
-        vectors = vectors or [model.get_layer(name).output for name in cam_layers]
+        named = named or list(cam_layers)
+        vectors, looks = (
+            [model.get_layer(name).output for name in names] for names in (named, look_layers)
+        )
+        ends = list(accumulate(vector.shape[-1] for vector in vectors))
+        # Where each layer's vector stands in `Answers.features`: one layer, or one a member.
+        self.features = {
+            name: slice(begin, end)
+            for name, begin, end in zip(named, [0, *ends], ends, strict=False)
+        }
         parts = explain.with_layers(model, cam_layers, *vectors, *looks)
         count = len(cam_layers)
 

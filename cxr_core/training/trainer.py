@@ -19,8 +19,8 @@ import tensorflow as tf
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
-from cxr_core.evaluation import calibration, metrics, operating
-from cxr_core.training import device, gating, network, probing, stages
+from cxr_core.evaluation import calibration, metrics, operating, track_record
+from cxr_core.training import device, gating, network, probing, similar_films, stages
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -94,6 +94,9 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     run.phase("fitting the gate")
     gate = gating.fit(model, films, config, run)
 
+    run.phase("laying out the training films")
+    similar = similar_films.fit(model, films, config, run)
+
     run.phase("writing the bundle")
     info = bundle.BundleInfo(
         name=run.name,
@@ -106,14 +109,33 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         threshold=bundle.ThresholdInfo(value=threshold.value, method=threshold.method),
         data=films.provenance,
         metrics={"val": results(films.val, val_logits), "test": tested},
+        track_record=tuple(
+            bundle.TrackRecord.model_validate(table)
+            for table in track_record.tables(
+                films.test.labels,
+                metrics.probabilities(test_logits, temperature),
+                films.classes,
+                films.test.patients,
+                config.seed,
+            )
+        ),
         probes=probes,
         gate=gate[1] if gate else None,
+        similar=similar[1] if similar else None,
         config=config.model_dump(),
         notes=run.notes,
         versions=device.versions(),
     )
     logits = {"val": val_logits, "test": test_logits}
-    info = keep(model, info, films, logits, run, gate[0].save if gate else None)
+    info = keep(
+        model,
+        info,
+        films,
+        logits,
+        run,
+        save_gate=gate[0].save if gate else None,
+        save_similar=similar[0].save if similar else None,
+    )
     run.points(flat_metrics("test", tested), step=0)
     return Trained(info, fitted.stopped)
 
@@ -127,12 +149,16 @@ def keep(
     films: FilmSet,
     logits: Mapping[str, np.ndarray],
     run: RunWriter,
+    *,
     save_gate: Callable[[Path], None] | None = None,
+    save_similar: Callable[[Path], None] | None = None,
 ) -> bundle.BundleInfo:
     """Write bundle, split, predictions and results, and keep them as artefacts of the run."""
     with tempfile.TemporaryDirectory(dir=workspace.run_folder(run.run_id)) as name:
         scratch = Path(name)
-        info = bundle.write(scratch / "bundle", info, model.save, films.split, save_gate)
+        info = bundle.write(
+            scratch / "bundle", info, model.save, films.split, save_gate, save_similar
+        )
         films.split.to_csv(scratch / "splits.csv", index=False)
         predictions(films, logits).to_parquet(scratch / "predictions.parquet", index=False)
         results = json.dumps(info.metrics, indent=2, allow_nan=False)

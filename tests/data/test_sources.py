@@ -80,6 +80,7 @@ def test_the_built_in_set_says_that_it_is_synthetic(drawn: list[tuple[int, int]]
         "licence": phantom.LICENCE,
         "citation": phantom.CITATION,
         "synthetic": True,
+        "pictures": True,
     }
 
 
@@ -89,6 +90,7 @@ def test_guangzhou_films_are_known_by_their_names(tmp_path: Path) -> None:
     assert told["licence"] == "CC BY 4.0"
     assert "Kermany" in str(told["citation"])
     assert told["synthetic"] is False
+    assert told["pictures"] is False  # a name is no licence of the copy at hand
 
 
 def test_of_an_unknown_set_nothing_is_claimed(tmp_path: Path) -> None:
@@ -98,7 +100,28 @@ def test_of_an_unknown_set_nothing_is_claimed(tmp_path: Path) -> None:
         "licence": "not reported",
         "citation": "not reported",
         "synthetic": False,
+        "pictures": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("licence", "allows"),
+    [
+        ("CC0: Public Domain", True),
+        ("CC BY 4.0", True),
+        ("Attribution 4.0 International (CC BY 4.0)", True),
+        ("CC BY-NC-SA 4.0", False),
+        ("Attribution-NoDerivatives 4.0 International (CC BY-ND 4.0)", False),
+        ("not reported", False),
+    ],
+)
+def test_pictures_go_with_a_model_where_the_fetched_sets_licence_allows(
+    licence: str, allows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = library.Source(key="set", title="Set", summary="", licence=licence)
+    monkeypatch.setattr(library, "origin", lambda _: source)
+    catalog = sources.open_catalog(folder_of(["NORMAL/a.png"], tmp_path / "films"))
+    assert sources.provenance(catalog)["pictures"] is allows
 
 
 def test_a_users_patient_pattern_reaches_the_catalog(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_a_run_left_alone_finishes_with_all_its_files(scene):
         "bundle/bundle.json",
         "bundle/MODEL_CARD.md",
         "bundle/splits.csv",
+        "bundle/similar.npz",
     ):
         assert scene.store.path(run.run_id, artefact).stat().st_size > 0, artefact
 
