@@ -5,11 +5,10 @@ check failed; 2: bad input, with a sentence on stderr that says what to do. What
 imported by the verb, so that ``--help`` does not wait for TensorFlow.
 """
 
-import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -355,6 +354,14 @@ def predict(
         Path | None,
         typer.Option(help="Draw heat maps as PNG into this folder.", metavar="OUT"),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the table of --csv after an interruption: films that have a row are "
+            "passed over. The model must be the same.",
+        ),
+    ] = False,
 ) -> None:
     """Answer for films; a file that is absent or unreadable gets a reason, and the rest go on."""
     from cxr_core.diagnosis import scoring
@@ -362,6 +369,8 @@ def predict(
 
     if as_json and table:
         raise typer.BadParameter("Choose one of --json and --csv.")
+    if resume and not table:
+        raise typer.BadParameter("--resume goes on with a table: name it with --csv.")
     if heatmaps and any(_holds(place, heatmaps) for place in films):
         raise DatasetError(
             f"The folder {heatmaps} is one of those with the films: a heat map would replace the "
@@ -377,17 +386,42 @@ def predict(
     if first is None:
         raise DatasetError(f"There are no films in {', '.join(str(path) for path in films)}.")
     predictor = _load(place)
-    outcomes = scoring.score(predictor, chain([first], found), heatmaps)
-    info = predictor.info
-    if as_json:
+    all_films = chain([first], found)
+    if table:
+        _to_table(table, predictor, all_films, heatmaps, resume)
+    elif as_json:
+        outcomes = scoring.score(predictor, all_films, heatmaps)
         _stream_json(outcome.as_json() for outcome in outcomes)
-    elif table:
-        rows = (outcome.as_row(info.classes) for outcome in outcomes)
-        _write_csv(table, scoring.columns(info.classes), rows)
     else:
-        for outcome in outcomes:
+        for outcome in scoring.score(predictor, all_films, heatmaps):
             _say(_answer(outcome))
-    _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if info.data.synthetic else ''}")
+    _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if predictor.info.data.synthetic else ''}")
+
+
+def _to_table(
+    path: Path,
+    predictor: "Predictor",
+    films: Iterable[tuple[Path, Path]],
+    heatmaps: Path | None,
+    resume: bool,
+) -> None:
+    """Answer for films into a table, each as soon as it is known."""
+    from cxr_core.diagnosis import answer_table, scoring
+
+    info = predictor.info
+    columns = scoring.columns(info.classes)
+    same = {"model": scoring.version(info), "threshold": info.threshold.value}
+    with answer_table.AnswerTable(path, columns, same, resume=resume) as table:
+        if len(table):
+            _say(f"{len(table):,} films have a row already.")
+        with _bar() as progress:
+            scored = progress.add_task("Scoring", total=None)
+            for outcome in scoring.score(
+                predictor, films, heatmaps, skip=lambda film: table.has(str(film))
+            ):
+                table.add(outcome.as_row(info.classes))
+                progress.advance(scored)
+    _say(f"The table is in {escape(str(path))}.")
 
 
 @runs_app.callback()
@@ -929,21 +963,11 @@ def _stream_json(entries: Iterable[Mapping[str, Any]]) -> None:
     """Print a JSON list entry by entry, so that any number of them needs no memory."""
     opening = "["
     for entry in entries:
-        typer.echo(
-            opening + "\n" + json.dumps(entry, ensure_ascii=False, allow_nan=False), nl=False
-        )
+        text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+        # Names of files may hold bytes that are no text: \udc80 and so on, as JSON writes them.
+        typer.echo(opening + "\n" + text.encode("utf-8", "backslashreplace").decode(), nl=False)
         opening = ","
     typer.echo("\n]")
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="raise")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(row)
-            file.flush()  # so that what is done is there if somebody stops it
-    _say(f"The table is in {escape(str(path))}.")
 
 
 def _holds(place: Path, folder: Path) -> bool:

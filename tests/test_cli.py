@@ -126,6 +126,16 @@ def test_predict_writes_a_table_and_heat_maps(model: Path, phantoms: Path, tmp_p
     assert all(float(row["p_TUBERCULOSIS"]) >= 0 for row in rows)
     assert sorted(path.name for path in maps.iterdir()) == [path.name for path in films]
 
+    table.write_bytes(table.read_bytes()[:-10])  # interrupted within its last row
+    result = run("predict", model, *films, "--csv", table, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert "2 films have a row already" in result.stderr
+    with table.open(newline="") as file:
+        again = list(csv.DictReader(file))
+    assert again[:2] == rows[:2]
+    assert again[2]["path"] == str(films[2])
+    assert len(again) == 3
+
 
 def test_heat_maps_never_take_the_place_of_films(model: Path, film: Path, tmp_path: Path) -> None:
     mine = tmp_path / "film.png"
@@ -144,6 +154,7 @@ def test_bad_input_of_predict_is_a_sentence(model: Path, film: Path, tmp_path: P
         "predict", model, film, "--json", "--csv", tmp_path / "a.csv"
     )
     assert "No such file" in refused("predict", model, film, "--csv", tmp_path / "no" / "a.csv")
+    assert "name it with --csv" in refused("predict", model, film, "--resume")
 
 
 def test_a_damaged_bundle_is_a_sentence(film: Path, tmp_path: Path) -> None:

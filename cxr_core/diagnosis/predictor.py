@@ -46,6 +46,19 @@ class Diagnosis:
     # From the films that the model learned from: 1 is the limit; None where not computed.
     distance: float | None = None
     features: np.ndarray | None = None  # float32 (d,): what the logits are computed from
+    burned_in: bool = False  # whether the film's header says that its pixels hold text
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A film made ready for the network, which is all that is needed of it: some 100 kB."""
+
+    name: str  # the film's
+    refusals: tuple[Refusal, ...]  # of the gate's layers that need no network
+    square: np.ndarray  # uint8 (size, size): what the network sees
+    view: int  # how the film lies: its place in `familiar.VIEWS`, 0 for upright or not known
+    upright: np.ndarray | None  # the square of the film put right, where it seems not to be
+    burned_in: bool
 
 
 # Films at a time; fewer where heat maps are wanted: the backward pass keeps every layer's output.
@@ -98,6 +111,22 @@ class Predictor:
         """Return (n, classes): calibrated probabilities; arguments as for :meth:`logits`."""
         return metrics.probabilities(self.logits(squares, batch_size), self.info.temperature)
 
+    def read(self, source: Path | bytes, name: str = "") -> Radiograph:
+        """Read a film as finely as the model needs it: a large JPEG at a reduced scale.
+
+        What is answered for it may differ in the last digits from the answer for the whole film.
+
+        Args:
+            source: the file, or its bytes.
+            name: the file's name as people know it.
+
+        Raises:
+            UnreadableImageError: as for `images.read`.
+        """
+        image = self.info.image
+        # A centre square cannot be cut from a reduced film.
+        return images.read(source, name, square=None if image.fit == "crop" else image.size)
+
     def diagnose(
         self,
         film: Radiograph,
@@ -109,7 +138,7 @@ class Predictor:
         """Answer for one film.
 
         Args:
-            film: as `images.read` gives it.
+            film: as `read` or `images.read` gives it.
             heatmap: whether to compute the heat map, the slow part.
             target: the class to show the evidence for; by default the most probable finding, also
                 where the decision is the reference class: its map shows what spoke against that.
@@ -126,49 +155,73 @@ class Predictor:
         force: bool = False,
     ) -> list[Diagnosis]:
         """Answer for several films at once, in their order; arguments as for :meth:`diagnose`."""
-        wanted = FINDING if target is None else self._number(target)
         step = _MAPPED_AT_ONCE if heatmap else _AT_ONCE
         return [
             answer
             for start in range(0, len(films), step)
-            for answer in self._batch(films[start : start + step], heatmap, wanted, force)
+            for answer in self.answer(
+                [self.prepare(film) for film in films[start : start + step]],
+                heatmap=heatmap,
+                target=target,
+                force=force,
+            )
         ]
 
-    def _batch(
-        self, films: Sequence[Radiograph], heatmap: bool, target: int, force: bool
+    def prepare(self, film: Radiograph) -> Prepared:
+        """Do all for a film that needs no network; threads may do it while the network computes.
+
+        Args:
+            film: as `read` or `images.read` gives it.
+        """
+        refusals = gate.refusals(film)
+        square = self.square(film)
+        view = self._known.view(square) if self._known else 0
+        upright = self.square(gate.mended(film, VIEWS[view][1])) if view else None
+        return Prepared(film.name, refusals, square, view, upright, film.burned_in)
+
+    def answer(
+        self,
+        films: Sequence[Prepared],
+        *,
+        heatmap: bool = False,
+        target: str | None = None,
+        force: bool = False,
     ) -> list[Diagnosis]:
-        """Answer for as many films as the network is asked about at a time."""
-        refusals = [gate.refusals(film) for film in films]
-        squares = {i: self.square(films[i]) for i, why in enumerate(refusals) if force or not why}
-        views = {i: self._known.view(square) if self._known else 0 for i, square in squares.items()}
-        asked = [i for i in squares if force or views[i] == 0]
+        """Answer for as many films as the network is to be asked about at a time.
+
+        Args:
+            films: as `prepare` gives them.
+            heatmap: as for :meth:`diagnose`, like the rest.
+            target: the class to show the evidence for.
+            force: answer for films that the gate refuses, too.
+        """
+        wanted = FINDING if target is None else self._number(target)
+        asked = [i for i, film in enumerate(films) if force or not (film.refusals or film.view)]
         answers: Answers | None = None
         if asked:
             answers = self._ask(
-                np.stack([squares[i] for i in asked]),
-                targets=np.full(len(asked), target) if heatmap else None,
+                np.stack([films[i].square for i in asked]),
+                targets=np.full(len(asked), wanted) if heatmap else None,
             )
+        rows = {i: row for row, i in enumerate(asked)}
         found = []
         for i, film in enumerate(films):
-            row = asked.index(i) if i in asked else None
-            distance = self._distance(answers, row)
+            distance = self._distance(answers, rows.get(i))
             more: list[Refusal] = []
-            if views.get(i):
-                more = [self._lying(film, views[i])]
+            if film.upright is not None and (force or not film.refusals):
+                more = [self._lying(film.upright, film.view)]
             elif distance is not None and distance > 1:
                 more = [gate.far(distance)]
-            found.append(
-                self._diagnosis(film, (*refusals[i], *more), answers, row, distance, force)
-            )
+            refusals = (*film.refusals, *more)
+            found.append(self._diagnosis(film, refusals, answers, rows.get(i), distance, force))
         return found
 
-    def _lying(self, film: Radiograph, view: int) -> Refusal:
+    def _lying(self, upright: np.ndarray, view: int) -> Refusal:
         """Return why a film that seems turned or inverted is refused.
 
         Anything may look more like a turned film than like an upright one: what is no film of the
         model's kind once it is put right is refused for that.
         """
-        upright = self.square(gate.mended(film, VIEWS[view][1]))
         distance = self._distance(self._ask(upright[None]), 0)
         return gate.lying(view) if distance is None or distance <= 1 else gate.far(distance)
 
@@ -198,7 +251,7 @@ class Predictor:
 
     def _diagnosis(
         self,
-        film: Radiograph,
+        film: Prepared,
         refusals: tuple[Refusal, ...],
         answers: Answers | None,
         row: int | None,
@@ -234,12 +287,13 @@ class Predictor:
             unchecked=() if self._known else (gate.UNCHECKED,),
             distance=distance,
             features=features,
+            burned_in=film.burned_in,
         )
 
     def square(self, film: Radiograph) -> np.ndarray:
         """Return what the network sees of a film: uint8 (size, size)."""
         image = self.info.image
-        return images.to_square(film.pixels, image.size, image.fit, image.clahe)
+        return images.of_film(film, image.size, image.fit, image.clahe)
 
     def _ask(
         self, squares: np.ndarray, *, targets: np.ndarray | None = None, batch_size: int = _AT_ONCE

@@ -6,7 +6,7 @@ refuses what it cannot show faithfully, with a sentence for the person who chose
 
 from cxr_core.images.radiograph import MAX_BYTES, MAX_PIXELS, MIN_SIDE, Radiograph
 from cxr_core.images.reader import SUFFIXES, could_be_film, read, read_square
-from cxr_core.images.square import Squares, from_square, to_square
+from cxr_core.images.square import Squares, from_square, of_film, to_square
 
 __all__ = [
     "MAX_BYTES",
@@ -17,6 +17,7 @@ __all__ = [
     "Squares",
     "could_be_film",
     "from_square",
+    "of_film",
     "read",
     "read_square",
     "to_square",

@@ -26,7 +26,7 @@ COPY_AGAIN = "Copy or export it again."
 class Radiograph:
     """One film as the app shows it and the models see it."""
 
-    pixels: np.ndarray  # uint8 (height, width), 0 black to 255 white
+    pixels: np.ndarray  # uint8 (height, width), 0 black to 255 white; see `scale`
     name: str  # the file's name as shown to people, without its folder
     format: str  # PNG, JPEG, BMP, TIFF, WEBP or DICOM
     mode: str  # how the file stores it: "gray 8 bit", "gray 12 bit", "colour 8 bit", ...
@@ -34,16 +34,22 @@ class Radiograph:
     # The allow-list of DICOM tags, as text; {} for other formats and where a tag is missing.
     tags: Mapping[str, str] = field(default_factory=dict)
     colour: float = 0.0  # mean spread between the colour channels, gray levels 0-255
+    burned_in: bool = False  # whether its header says that the pixels hold text, perhaps a name
+
+    # Decoded at a half, a quarter or an eighth: how many times smaller, each side of the pixels
+    # rounded up, and the film's own (height, width).
+    scale: int = 1
+    whole: tuple[int, int] | None = None
 
     @property
     def width(self) -> int:
-        """Width in pixels."""
-        return int(self.pixels.shape[1])
+        """Width of the film in pixels."""
+        return int((self.whole or self.pixels.shape)[1])
 
     @property
     def height(self) -> int:
-        """Height in pixels."""
-        return int(self.pixels.shape[0])
+        """Height of the film in pixels."""
+        return int((self.whole or self.pixels.shape)[0])
 
 
 def refusal(name: str, why: str, mend: str) -> UnreadableImageError:

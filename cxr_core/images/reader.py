@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from cxr_core.images import raster, square
+from cxr_core.images import raster
+from cxr_core.images import square as squares
 from cxr_core.images.radiograph import COPY_AGAIN, EXPORT_AGAIN, MAX_BYTES, Radiograph, refusal
 
 _FORMAT_OF_SUFFIX = {
@@ -61,13 +62,16 @@ def could_be_film(path: Path) -> bool:
         return True
 
 
-def read(source: Path | bytes, name: str = "") -> Radiograph:
+def read(source: Path | bytes, name: str = "", *, square: int | None = None) -> Radiograph:
     """Read one film.
 
     Args:
         source: the file, or its bytes (an upload).
         name: the file's name as people know it; taken from the path where it is empty. Its
             suffix, where it is one of SUFFIXES, must agree with the content.
+        square: side, px, of the square that the film is read for, where nothing finer is needed of
+            it. JPEGs of at least four times as many pixels a side are then decoded at a reduced
+            scale, which takes a fraction of the time and memory; see :attr:`Radiograph.scale`.
 
     Returns:
         The film, with its notes. What is not needed to show it is not kept, DICOM's patient
@@ -76,16 +80,18 @@ def read(source: Path | bytes, name: str = "") -> Radiograph:
     Raises:
         UnreadableImageError: the file is no film this app can show; the text says why.
     """
-    return _decode(*_open(source, name))
+    data, name, kind = _open(source, name)
+    if square is not None and kind == "JPEG":
+        reduced = raster.read_reduced(data, name, _SPARE * square)
+        if reduced is not None:
+            return reduced
+    return _decode(data, name, kind)
 
 
 def read_square(
     source: Path | bytes, name: str = "", *, size: int, fit: str, clahe: float = 0.0
 ) -> np.ndarray:
     """Read one film as the square that a network sees, where nothing else of it is needed.
-
-    JPEGs of at least four times as many pixels a side are decoded at a reduced scale, which takes a
-    fraction of the time and memory.
 
     Args:
         source: as for :func:`read`, like ``name``.
@@ -95,19 +101,16 @@ def read_square(
         clahe: clip limit, 0 is off.
 
     Returns:
-        uint8 (size, size): what ``to_square(read(source).pixels, ...)`` gives, or, of a JPEG
-        decoded at a reduced scale, within one gray level of it on average.
+        uint8 (size, size): what ``to_square(read(source), ...)`` gives, or, of a JPEG decoded at a
+        reduced scale, within one gray level of it on average.
 
     Raises:
         UnreadableImageError: as for :func:`read`.
         ValueError: another word for ``fit``.
     """
-    data, name, kind = _open(source, name)
-    if kind == "JPEG" and fit != "crop":
-        reduced = raster.read_reduced(data, name, _SPARE * size)
-        if reduced is not None:
-            return square.reduced_to_square(*reduced, size, fit, clahe)
-    return square.to_square(_decode(data, name, kind).pixels, size, fit, clahe)
+    # A centre square begins anywhere, the pixels of a reduced film do not.
+    film = read(source, name, square=None if fit == "crop" else size)
+    return squares.of_film(film, size, fit, clahe)
 
 
 def _open(source: Path | bytes, name: str) -> tuple[bytes, str, str]:

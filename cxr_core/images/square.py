@@ -9,6 +9,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from cxr_core.images.radiograph import Radiograph
+
 _GRID = 8  # tiles a side for CLAHE
 
 
@@ -63,36 +65,36 @@ def to_square(pixels: np.ndarray, size: int, fit: str, clahe: float = 0.0) -> np
     return _in_place(_resize(pixels[film.slices], place), place, size, clahe)
 
 
-def reduced_to_square(
-    pixels: np.ndarray,
-    scale: int,
-    shape: tuple[int, int],
-    size: int,
-    fit: str,
-    clahe: float = 0.0,
-) -> np.ndarray:
-    """Fit a film that was decoded at a half, a quarter or an eighth into a square.
+def of_film(film: Radiograph, size: int, fit: str, clahe: float = 0.0) -> np.ndarray:
+    """Fit a film into a square, at whatever scale it was decoded.
 
     Args:
-        pixels: uint8 (rows, columns), where each is made of ``scale`` x ``scale`` of the film's;
-            the last row and column of fewer, where the film's sides are no multiples.
-        scale: how much smaller; the film has at least 2 x ``scale`` pixels for one of the square.
-        shape: (height, width) of the film, px.
+        film: whole, or at a reduced scale with at least two of its pixels for one of the square.
         size: as for :func:`to_square`, like the rest.
-        fit: 'squash' or 'letterbox': a centre square begins anywhere, pixels here do not.
+        fit: as for :func:`to_square`; a reduced film cannot be cropped, as a centre square begins
+            anywhere and its pixels do not.
         clahe: as for :func:`to_square`.
 
     Returns:
-        uint8 (size, size), within one gray level, on average, of :func:`to_square` of the film.
+        uint8 (size, size); of a reduced film within one gray level, on average, of
+        :func:`to_square` of the whole.
+
+    Raises:
+        ValueError: another word for ``fit``, or a reduced film to be cropped.
     """
-    film, place = _boxes(shape, size, fit)
+    if film.scale == 1:
+        return to_square(film.pixels, size, fit, clahe)
+    if fit == "crop":
+        raise ValueError("a film decoded at a reduced scale cannot be cropped: read it whole")
+    pixels, scale = film.pixels, film.scale
+    box, place = _boxes((film.height, film.width), size, fit)
     # By the factors and not by the shape they lead to: what the last row and column stand for is
     # less than a whole pixel, and OpenCV's areas then end where the film ends.
     part = cv2.resize(
         pixels,
         None,
-        fx=place.width * scale / film.width,
-        fy=place.height * scale / film.height,
+        fx=place.width * scale / box.width,
+        fy=place.height * scale / box.height,
         interpolation=cv2.INTER_AREA,
     )
     return _in_place(part, place, size, clahe)
