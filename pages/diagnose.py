@@ -3,7 +3,7 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import answers, door, loaders, models, notices, uploads, words
+from cxr_core.ui import answers, door, film_table, loaders, models, notices, uploads
 
 door.pass_through()
 st.title("Diagnose a film", anchor=False)
@@ -34,18 +34,14 @@ try:
 except CxrError as error:
     notices.wrong(error)
     notices.end_page()
-bar = st.empty()
-readings = []
-for done, reading in enumerate(uploads.read_all(predictor), start=1):
-    readings.append(reading)
-    if done < len(films):
-        bar.progress(done / len(films), text=f"Reading film {done + 1} of {len(films)}")
-bar.empty()
-
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(f"**{words.count(len(readings), 'file')}**")
-    st.button("Remove all", icon=":material/delete:", type="tertiary", on_click=uploads.remove_all)
-shown = answers.overview(readings, key="films_read") if len(readings) > 1 else readings[0]
-answers.card(shown, predictor)
-with st.expander("Try a synthetic film"):
+opened = uploads.chosen(predictor)
+reading = uploads.opened(opened, predictor)
+work = uploads.judge(predictor)
+film_table.status(predictor, work, opened)
+if len(films) > 1:
+    film_table.show(predictor, work, opened)
+if reading.film is not None and reading.film.burned_in:
+    st.warning(film_table.BURNED_IN, icon=":material/visibility:")
+answers.card(reading, predictor)
+with st.expander("Try a sample film"):
     uploads.samples()

@@ -1,4 +1,4 @@
-"""An uploaded zip archive -> a set in the workspace: all is checked before any is unpacked."""
+"""An uploaded zip archive -> a set in the workspace, or films in memory; all is checked first."""
 
 import hashlib
 import lzma
@@ -24,6 +24,9 @@ _CHUNK = 1 << 20
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # APPNOTE 4.4.4: encrypted, strongly, with masked headers
 _LONGEST_NAME = 255  # bytes of one part of a path, on every common file system
+_LONGEST_END = 65_557 + 76  # APPNOTE 4.3.16 with the longest comment, and what zip64 puts before it
+_ENTRY_BYTES = 512  # of the table of contents a file, generously
+_ARCHIVES = {".zip", ".rar", ".7z", ".tar", ".gz", ".tgz"}
 _SPLIT_FOLDERS = {"train", "val", "valid", "validation", "test"}
 
 
@@ -105,6 +108,59 @@ def unpack(
                         progress(done, total)
 
         return library.keep(source, _folder_name(title), _content(entries), fill)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive that was read in memory."""
+
+    path: str  # inside the archive
+    data: bytes | None  # None where it was not taken
+    why: str = ""  # then: a clause ("no film by its name"), or a whole sentence of damage
+
+
+def members(upload: BinaryIO, filename: str, *, limits: Limits) -> Iterator[Member]:
+    """Yield the files of a zip archive one by one, unpacked in memory: nothing touches the disk.
+
+    All is checked as for :func:`unpack` before any is unpacked. Hidden files are passed over; what
+    cannot be a film is named without being unpacked, and a damaged member does not stop the others.
+
+    Args:
+        upload: the archive, an open binary file that can seek.
+        filename: the archive's name as its user knows it.
+        limits: what it may hold.
+
+    Raises:
+        DatasetError: the archive is damaged, unsafe or over the limits; the text names the entry.
+    """
+    _check_table(upload, filename, limits)
+    with _opened(upload, filename) as archive:
+        for entry in _checked(archive, filename, limits):
+            path = str(entry.path)
+            if entry.path.suffix.lower() in _ARCHIVES:
+                yield Member(path, None, "an archive itself")
+            elif not _could_be_film(entry.path):
+                yield Member(path, None, "no film by its name")
+            else:
+                try:
+                    yield Member(path, b"".join(_chunks(archive, entry.info, filename)))
+                except DatasetError as error:
+                    yield Member(path, None, str(error))
+
+
+def _check_table(upload: BinaryIO, filename: str, limits: Limits) -> None:
+    """Refuse a table of contents of millions of entries, which zipfile would read into memory."""
+    start = max(0, upload.seek(0, os.SEEK_END) - _LONGEST_END)
+    upload.seek(start)
+    tail = upload.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        return  # no archive, as zipfile will find
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    if tail[max(0, end - 20) : end].startswith(b"PK\x06\x07"):  # APPNOTE 4.3.14 and 4.3.15
+        size = int.from_bytes(tail[max(0, end - 36) : max(0, end - 28)], "little")
+    if size > limits.files * _ENTRY_BYTES:
+        _refuse(filename, f"its table of contents is far too long for {limits.files:,} files")
 
 
 def _opened(upload: Path | BinaryIO, filename: str) -> zipfile.ZipFile:
@@ -190,7 +246,7 @@ def _safe_path(info: zipfile.ZipInfo, filename: str) -> PurePosixPath:
     name = info.filename.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
-        _refuse(filename, f"'{info.filename}' would be written outside the set's folder")
+        _refuse(filename, f"'{info.filename}' would be written outside the archive's own folder")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         _refuse(filename, f"the name {info.filename!r} holds control characters")
     if any(len(part.encode()) > _LONGEST_NAME for part in parts):

@@ -113,7 +113,8 @@ def read(data: bytes, name: str) -> Radiograph:
         raise refusal(
             name, "has a damaged description of its gray scale (modality LUT)", EXPORT_AGAIN
         ) from None
-    if dataset.get("BurnedInAnnotation") == "YES":
+    burned_in = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
+    if burned_in:
         notes.append("Text is burned into the pixels; it may name the patient.")
     bits = _whole(dataset, "BitsStored")
     return Radiograph(
@@ -123,6 +124,7 @@ def read(data: bytes, name: str) -> Radiograph:
         f"gray {bits} bit",
         tuple(notes),
         tags=_kept_tags(dataset),
+        burned_in=burned_in,
     )
 
 

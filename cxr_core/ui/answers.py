@@ -1,47 +1,17 @@
 """What a model says about a film, as a card: the film and its heat map, the answer in words."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from cxr_core import NOT_FOR_CLINICAL_USE, figures
 from cxr_core.diagnosis import gate, sentences
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.ui import charts, evidence_view, loaders, notices, uploads, words
+from cxr_core.ui import charts, evidence_view, notices, uploads, words
 from cxr_core.ui.uploads import Reading
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Diagnosis, Predictor
-
-
-def overview(readings: Sequence[Reading], key: str) -> Reading:
-    """Draw the table of several films; return the one selected, by default the first readable."""
-    rows = [_row(reading) for reading in readings]
-    first = next((place for place, reading in enumerate(readings) if reading.film is not None), 0)
-    st.caption("Tick a row to open its film below.")
-    state = st.dataframe(
-        pd.DataFrame(rows),
-        key=key,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [first]}},
-        row_height=56,
-        placeholder="–",
-        column_config={
-            "Film": st.column_config.ImageColumn(width="small"),
-            "Any finding": st.column_config.ProgressColumn(
-                min_value=0,
-                max_value=100,
-                format="%.1f %%",
-                help="Calibrated probability that the film shows any finding.",
-            ),
-        },
-    )
-    chosen = state["selection"]["rows"]
-    return readings[chosen[0] if chosen and chosen[0] < len(readings) else first]
 
 
 def card(reading: Reading, predictor: "Predictor") -> None:
@@ -136,24 +106,3 @@ def _signature(reading: Reading, info: BundleInfo) -> None:
         if info.data.synthetic:
             st.badge("Model learned from synthetic films", icon=":material/draw:", color="gray")
     st.caption(f"{info.name}. {NOT_FOR_CLINICAL_USE}")
-
-
-def _row(reading: Reading) -> dict[str, Any]:
-    diagnosis, film = reading.diagnosis, reading.film
-    if film is None or diagnosis is None:
-        return {
-            "Film": None,
-            "File": reading.upload.name,
-            "Answer": "not read",
-            "Any finding": None,
-            "Why": reading.error,
-        }
-    called = words.finding(diagnosis.label) if diagnosis.label else ""
-    answer = called if diagnosis.accepted else f"refused ({called})" if called else "refused"
-    return {
-        "Film": loaders.data_url(loaders.jpeg(film.pixels, 112)),
-        "File": film.name,
-        "Answer": answer,
-        "Any finding": None if diagnosis.abnormal is None else 100 * diagnosis.abnormal,
-        "Why": " ".join(diagnosis.reasons),
-    }

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core.training import jobs, recipes
 from cxr_core.training.tracking import RunStore, Status
-from cxr_core.ui import datasets
+from cxr_core.ui import datasets, uploads
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
@@ -24,6 +24,7 @@ def _fresh_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     And a page has all the time it needs to read the films, since no browser asks for it again.
     """
     monkeypatch.setattr(datasets, "_AT_ONCE", 120.0)
+    monkeypatch.setattr(uploads, "_AT_ONCE", 120.0)
     st.cache_data.clear()
     st.cache_resource.clear()
     yield

@@ -189,7 +189,7 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_others_go_on(
     assert not app.exception
     table = app.dataframe[0].value.set_index("File")
     assert table.loc["letter.png", "Answer"] == "not read"
-    assert "letter.png holds text" in table.loc["letter.png", "Why"]
+    assert "letter.png holds text" in table.loc["letter.png", "Notes"]
     assert table.loc["film.png", "Answer"] != "not read"
     assert app.header, "the film that could be read is the one that is opened"
 

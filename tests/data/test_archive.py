@@ -142,11 +142,11 @@ def test_a_lone_part_or_class_is_not_taken_for_a_wrapper(folder: str) -> None:
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"../a.png": film()}, "outside the set's folder"),
-        ({"NORMAL/../../a.png": film()}, "outside the set's folder"),
-        ({"/etc/a.png": film()}, "outside the set's folder"),
-        ({"..\\a.png": film()}, "outside the set's folder"),
-        ({"C:\\a.png": film()}, "outside the set's folder"),
+        ({"../a.png": film()}, "outside the archive's own folder"),
+        ({"NORMAL/../../a.png": film()}, "outside the archive's own folder"),
+        ({"/etc/a.png": film()}, "outside the archive's own folder"),
+        ({"..\\a.png": film()}, "outside the archive's own folder"),
+        ({"C:\\a.png": film()}, "outside the archive's own folder"),
         ({"NORMAL/a\nb.png": film()}, "control characters"),
         ({f"NORMAL/{'a' * 300}.png": film()}, "too long"),
         (FILMS | {"normal/A.PNG": film()}, "the same file on some systems"),
@@ -280,6 +280,47 @@ def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr(library.shutil, "disk_usage", lambda path: SimpleNamespace(free=2000))
     with pytest.raises(FetchError, match=r"needs .* of disk space.*2\.0 kB left"):
         archive.unpack(packed(FILMS), "films.zip")
+
+
+IN_MEMORY = Limits(files=5, total_bytes=1_000_000)
+
+
+def test_members_come_one_by_one_and_nothing_is_written() -> None:
+    other = {"NORMAL/.DS_Store": b"x", "notes.txt": b"x", "more/inner.zip": packed(FILMS).read()}
+    found = {m.path: m for m in archive.members(packed(FILMS | other), "a.zip", limits=Limits())}
+    assert {path: member.data for path, member in found.items() if member.data} == FILMS
+    assert found["notes.txt"].why == "no film by its name"
+    assert found["more/inner.zip"].why == "an archive itself"
+    assert len(found) == 5
+    assert not list(workspace.data_folder().iterdir())
+
+
+def test_a_damaged_member_does_not_stop_the_others() -> None:
+    raw = bytearray(packed(FILMS).getvalue())
+    middle = raw.index(b"NORMAL/b.png") + 200
+    raw[middle : middle + 40] = bytes(40)
+    found = list(archive.members(io.BytesIO(bytes(raw)), "a.zip", limits=IN_MEMORY))
+    assert [bool(member.data) for member in found] == [True, False, True]
+    assert "a.zip is damaged at 'NORMAL/b.png'" in found[1].why
+
+
+@pytest.mark.parametrize(
+    ("upload", "reason"),
+    [
+        (lambda: packed({f"{n}.png": film() for n in range(6)}), "more than the 5 allowed"),
+        (lambda: packed({"a.png": bytes(2_000_000)}), "more than the 1.0 MB allowed"),
+        (lambda: packed({"a.png": bytes(900_000)}), "times its size"),
+        (lambda: packed({"../a.png": film()}), "outside the archive's own folder"),
+        (lambda: in_the_table_of_contents(8, 0x1), "without a password"),
+        (lambda: packed({f"{n:0200}.png": b"" for n in range(30)}), "table of contents"),
+        (lambda: io.BytesIO(b"no archive"), "is no zip archive"),
+    ],
+)
+def test_no_member_of_an_unsafe_archive_is_unpacked(
+    upload: Callable[[], io.BytesIO], reason: str
+) -> None:
+    with pytest.raises(DatasetError, match=rf"a\.zip .*{reason}"):
+        next(archive.members(upload(), "a.zip", limits=IN_MEMORY))
 
 
 def test_mutated_archives_end_in_a_set_or_in_a_sentence() -> None:
