@@ -68,6 +68,7 @@ class GateInfo(_Part):
     train_films: int  # fitted on
     val_films: int  # thresholds chosen on
     val_refused: int  # of those, refused as turned, inverted or too far away
+    member: str = ""  # of an ensemble, the one whose gate it is
     sha256: str = ""  # of gate.npz; filled by `write`
 
 
@@ -76,6 +77,7 @@ class SimilarInfo(_Part):
 
     films: int
     pictures: bool  # whether small pictures of them are there
+    member: str = ""  # of an ensemble, the one whose films and features they are
     sha256: str = ""  # of similar.npz; filled by `write`
 
 

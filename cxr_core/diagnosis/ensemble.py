@@ -1,11 +1,16 @@
 """An ensemble's network: several networks side by side in one graph, their logits averaged."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from cxr_core.diagnosis.bundle import BundleInfo, Member
+from cxr_core.diagnosis import bundle, familiar, similar
+from cxr_core.diagnosis.bundle import BundleInfo, GateInfo, Member, SimilarInfo
+from cxr_core.diagnosis.familiar import Familiar
+from cxr_core.diagnosis.similar import Similar
 
 _TOLERANCE = 1e-4  # logits by which the graph may differ from the mean of its members
 
@@ -22,6 +27,46 @@ def members(infos: Sequence[BundleInfo]) -> tuple[Member, ...]:
         )
         for number, info in enumerate(infos, start=1)
     )
+
+
+def gate(folders: Sequence[Path], infos: Sequence[BundleInfo]) -> tuple[Familiar, GateInfo] | None:
+    """Return the gate of the first member that has one, as the joined network's own.
+
+    It looks at that member's layers, which are in the joined graph, and its limits were set on
+    films that were validation films to that member.
+
+    Args:
+        folders: the members' bundles.
+        infos: what they say.
+
+    Raises:
+        BundleError: the member's gate is damaged.
+    """
+    for number, (folder, info) in enumerate(zip(folders, infos, strict=True), start=1):
+        path = bundle.verified_gate(folder, info)
+        if path is not None and info.gate is not None:
+            known = familiar.load(path.read_bytes(), str(path))
+            layers = tuple(_named(number, layer) for layer in known.layers)
+            about = info.gate.model_copy(update={"member": info.name, "sha256": ""})
+            return replace(known, layers=layers), about
+    return None
+
+
+def similar_films(
+    folders: Sequence[Path], infos: Sequence[BundleInfo]
+) -> tuple[Similar, SimilarInfo] | None:
+    """Return the training films of the first member that has some; arguments as for :func:`gate`.
+
+    Raises:
+        BundleError: the member's file is damaged.
+    """
+    for number, (folder, info) in enumerate(zip(folders, infos, strict=True), start=1):
+        path = bundle.verified_similar(folder, info)
+        if path is not None and info.similar is not None:
+            known = similar.load(path.read_bytes(), str(path))
+            about = info.similar.model_copy(update={"member": info.name, "sha256": ""})
+            return replace(known, layer=_named(number, known.layer)), about
+    return None
 
 
 def join(models: Sequence[keras.Model], temperatures: Sequence[float]) -> keras.Model:

@@ -7,7 +7,7 @@ training one. Predictions that the members left are all it needs, so no film is 
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,6 +270,7 @@ def build(store: RunStore, run: RunWriter) -> None:
     from cxr_core.diagnosis import ensemble
 
     members = ensemble.members(infos)
+    gate, similar = ensemble.gate(folders, infos), ensemble.similar_films(folders, infos)
     info = BundleInfo.model_validate(
         {
             "name": run.name,
@@ -283,11 +284,23 @@ def build(store: RunStore, run: RunWriter) -> None:
             "threshold": threshold,
             "data": _provenance(infos, films),
             "metrics": summaries,
+            "track_record": _fared(films.part("test"), temperature, classes)
+            if "test" in summaries
+            else (),
+            "gate": gate[1] if gate else None,
+            "similar": similar[1] if similar else None,
             "notes": run.notes,
             "versions": device.versions(),
         }
     )
-    _keep(info, joined.save, films, run)
+    _keep(
+        info,
+        joined.save,
+        films,
+        run,
+        save_gate=gate[0].save if gate else None,
+        save_similar=similar[0].save if similar else None,
+    )
     run.params(
         {
             "classes": ",".join(classes),
@@ -370,6 +383,17 @@ def _results(
     )
 
 
+def _fared(part: pd.DataFrame, temperature: float, classes: Sequence[str]) -> list[dict[str, Any]]:
+    from cxr_core.evaluation import metrics, track_record
+
+    return track_record.tables(
+        _labels(part, classes),
+        metrics.probabilities(_logits(part, classes), temperature),
+        classes,
+        list(part["patient_id"]),
+    )
+
+
 def _labels(part: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     return np.array([classes.index(label) for label in part["label"]], np.int64)
 
@@ -392,6 +416,7 @@ def _provenance(infos: Sequence[BundleInfo], films: Common) -> DataInfo:
             **infos[0].data.model_dump(),
             "name": " and ".join(dict.fromkeys(info.data.name for info in infos)),
             "synthetic": any(info.data.synthetic for info in infos),
+            "pictures": all(info.data.pictures for info in infos),
             "licence": together([info.data.licence for info in infos]),
             "citation": together([info.data.citation for info in infos]),
             "fingerprint": next(iter(prints)) if len(prints) == 1 else "",
@@ -404,11 +429,19 @@ def _provenance(infos: Sequence[BundleInfo], films: Common) -> DataInfo:
     )
 
 
-def _keep(info: BundleInfo, save: Any, films: Common, run: RunWriter) -> None:
+def _keep(
+    info: BundleInfo,
+    save: Any,
+    films: Common,
+    run: RunWriter,
+    *,
+    save_gate: Callable[[Path], None] | None,
+    save_similar: Callable[[Path], None] | None,
+) -> None:
     """Write bundle, split, predictions and results, and keep them as artefacts of the entry."""
     with tempfile.TemporaryDirectory(dir=workspace.run_folder(run.run_id)) as name:
         scratch = Path(name)
-        info = bundle.write(scratch / "bundle", info, save, films.split)
+        info = bundle.write(scratch / "bundle", info, save, films.split, save_gate, save_similar)
         films.split.to_csv(scratch / "splits.csv", index=False)
         # Too few films to report on: no page should make figures of them.
         told = films.predictions["split"].isin(list(info.metrics))

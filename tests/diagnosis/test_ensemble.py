@@ -6,8 +6,11 @@ import pytest
 import tiny
 
 from cxr_core import images, zoo  # noqa: F401  registers the networks
-from cxr_core.diagnosis import bundle, ensemble, explain
+from cxr_core.diagnosis import bundle, ensemble, explain, familiar, similar
+from cxr_core.diagnosis.bundle import GateInfo, SimilarInfo
+from cxr_core.diagnosis.familiar import Shown
 from cxr_core.diagnosis.predictor import Predictor
+from cxr_core.diagnosis.single_pass import SinglePass, look_layers
 from cxr_core.errors import BundleError
 from cxr_core.zoo import registry
 
@@ -93,6 +96,62 @@ def test_the_heat_map_is_the_sum_of_the_members_and_adds_up(networks, joined, fi
     )
     assert found.values.max() > 0
     np.testing.assert_allclose(found.values, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_gate_and_similar_films_are_those_of_the_first_member_that_has_them(
+    networks, joined, film, tmp_path
+):
+    squares = np.random.default_rng(4).integers(0, 256, (70, SIZE, SIZE), np.uint8)
+    layers = look_layers(networks[1], "block3_relu")
+    told = SinglePass(networks[1], ("block3_relu",), layers).answers(squares)
+    train, val = (Shown(squares[part], told.look[part]) for part in (slice(50), slice(50, 70)))
+    known = familiar.fit(train, val, layers, bars=True)
+    rows = np.arange(70)
+    laid_out = similar.fit(told.features, rows % 3, rows, [f"{row:08}" for row in rows], "features")
+    of_one = {
+        "gate": GateInfo(train_films=50, val_films=20, val_refused=0),
+        "similar": SimilarInfo(films=70, pictures=False),
+    }
+    folders = [tmp_path / "bare", tmp_path / "full"]
+    infos = [
+        bundle.write(
+            folder,
+            tiny.info(tiny.THREE, name=folder.name, **about),
+            lambda path, model=model: model.save(path),
+            tiny.SPLITS,
+            known.save,
+            laid_out.save,
+        )
+        for folder, model, about in zip(folders, networks, ({}, of_one), strict=True)
+    ]
+    gate, alike = ensemble.gate(folders, infos), ensemble.similar_films(folders, infos)
+    assert gate[1].member == alike[1].member == "full"
+    members = ensemble.members(infos)
+    info = tiny.info(
+        tiny.THREE,
+        cam_layer=members[0].cam_layer,
+        members=members,
+        gate=gate[1],
+        similar=alike[1],
+    )
+    bundle.write(
+        tmp_path / "both",
+        info,
+        lambda path: joined.save(path),
+        tiny.SPLITS,
+        gate[0].save,
+        alike[0].save,
+    )
+    both, member = Predictor(tmp_path / "both"), Predictor(folders[1])
+    shown = images.Radiograph(film, "f.png", "PNG", "gray 8 bit")
+    one, other = both.diagnose(shown, force=True), member.diagnose(shown, force=True)
+    assert one.unchecked == ()
+    assert one.distance == pytest.approx(other.distance, rel=1e-3)
+    for mine, theirs in zip(both.similar(one), member.similar(other), strict=True):
+        assert (mine.film, mine.label) == (theirs.film, theirs.label)
+        assert mine.distance == pytest.approx(theirs.distance, rel=1e-2)
+    assert ensemble.gate(folders[:1], infos[:1]) is None
+    assert ensemble.similar_films(folders[:1], infos[:1]) is None
 
 
 def test_maps_of_different_grids_weigh_by_what_they_add_up_to():

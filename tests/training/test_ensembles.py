@@ -174,6 +174,10 @@ def test_an_ensemble_is_a_run_with_a_model_and_results_of_its_own(store, tmp_pat
     results = json.loads(store.path(run_id, "evaluation.json").read_text())["test"]
     assert results["n"] == len(test) == 20
     assert record.metrics["test_auc"] == pytest.approx(results["auc"])
+    (fared,) = info.track_record
+    assert sum(each.films for each in fared.bins) == 20
+    assert sum(each.found for each in fared.bins) == (test["label"] == CLASSES[1]).sum()
+    assert info.gate is info.similar is None  # as no member has one
 
     squares = np.random.default_rng(3).integers(0, 256, (3, tiny.SIZE, tiny.SIZE), np.uint8)
     logits = [
@@ -216,7 +220,7 @@ def test_without_films_that_no_member_knows_nothing_is_fitted_and_nothing_report
     assert info.temperature == 1
     assert info.threshold.value == pytest.approx(0.5)
     assert "mean of the members" in info.threshold.method
-    assert info.metrics == {}
+    assert (info.metrics, info.track_record) == ({}, ())
     assert pd.read_parquet(store.path(run_id, "predictions.parquet")).empty
     assert "test results are not reported" in record.tags[TAG_NOTES]
     assert "test_auc" not in record.metrics
