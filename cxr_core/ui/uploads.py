@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,7 @@ from cxr_core.errors import DatasetError, UnreadableImageError
 from cxr_core.ui import background, evidence_view, loaders, words
 
 if TYPE_CHECKING:
-    from cxr_core.diagnosis.predictor import Diagnosis, Predictor
+    from cxr_core.diagnosis.predictor import Diagnosis, Predictor, Prepared
 
 _FILMS = "uploads"
 _FOUND = "outcomes"
@@ -39,12 +39,11 @@ _LIMIT = 500_000_000  # bytes of files a session may hold
 _MOST = 2_000  # films a session may hold: more make no table that anybody reads
 _ZIP = archive.Limits(files=_MOST, total_bytes=_LIMIT)
 _AT_ONCE = 1.0  # seconds that the page waits for its films before it shows a progress bar
-_BATCH = 8  # films decoded at once; more would not make a network faster on a CPU
-_BATCH_PIXELS = 24_000_000  # and fewer where they are large
+_BATCH = 8  # films the network is asked about at once; more would not make it faster on a CPU
 _THUMBNAIL = 96  # px, longer side
 _PUBLIC = "RG1_J2KI.dcm"  # the smallest chest film of pydicom-data, 0.7 MB
 
-# However many visitors there are: what bounds the memory that decoded films take.
+# Films are decoded for so many visitors at once: what bounds the memory that this takes.
 _AT_WORK = threading.BoundedSemaphore(2)
 
 # Starlette, which takes files for Streamlit, would put those over 1 MB into a temporary file.
@@ -202,16 +201,19 @@ def opened(upload: Upload, predictor: "Predictor") -> Reading:
     if kept is None or kept[0] != key:
         kept = key, read(upload, predictor)
         st.session_state[_OPEN] = kept
-        _found()[key] = _outcome(upload, kept[1].film or kept[1].error, kept[1].diagnosis)
+        reading = kept[1]
+        _found()[key] = _outcome(upload, reading.film or reading.error, reading.diagnosis)
     return kept[1]
 
 
 def read(upload: Upload, predictor: "Predictor") -> Reading:
     """Decode a file and return what the model says of it, with a heat map; keep nothing."""
-    film = _decoded(upload)
-    if isinstance(film, str):
-        return Reading(upload, None, None, film)
-    return Reading(upload, film, predictor.diagnose(film, force=upload.insisted))
+    # The model reads a film as finely as it needs it: so its answer is that of the table.
+    seen = _decoded(upload, predictor.read)
+    whole = seen if isinstance(seen, str) or seen.scale == 1 else _decoded(upload, images.read)
+    if isinstance(seen, str) or isinstance(whole, str):
+        return Reading(upload, None, None, str(whole))
+    return Reading(upload, whole, predictor.diagnose(seen, force=upload.insisted))
 
 
 def choose(digest: str) -> None:
@@ -275,39 +277,37 @@ def _judge(
             return
         task.tell("Reading the films", done, done + len(waiting))
         with _AT_WORK:
-            batch = _batch(waiting)
+            batch = waiting[:_BATCH]
             for insisted in (False, True):
-                asked = [
-                    (upload, film)
-                    for upload, film in batch
-                    if isinstance(film, images.Radiograph) and upload.insisted == insisted
-                ]
-                answers = predictor.diagnose_all([film for _, film in asked], force=insisted)
-                for (upload, film), answer in zip(asked, answers, strict=True):
-                    found[model, upload.digest] = _outcome(upload, film, answer)
-            for upload, unread in batch:
-                if isinstance(unread, str):
-                    found[model, upload.digest] = _outcome(upload, unread, None)
+                asked = [upload for upload in batch if upload.insisted == insisted]
+                for outcome in _outcomes(asked, predictor, insisted):
+                    found[model, outcome.upload.digest] = outcome
         done += len(batch)
 
 
-def _batch(waiting: Sequence[Upload]) -> list[tuple[Upload, images.Radiograph | str]]:
-    """Decode the next films, as many as may be in memory at once, or say why one cannot be read."""
-    batch: list[tuple[Upload, images.Radiograph | str]] = []
-    pixels = 0
-    for upload in waiting[:_BATCH]:
-        film = _decoded(upload)
-        batch.append((upload, film))
-        pixels += 0 if isinstance(film, str) else film.pixels.size
-        if pixels > _BATCH_PIXELS:
-            break
-    return batch
+def _outcomes(
+    uploads: Sequence[Upload], predictor: "Predictor", insisted: bool
+) -> Iterator[Outcome]:
+    """Ask the model about a few films at once; only one of them is in memory at its full size."""
+    asked: list[tuple[Outcome, Prepared]] = []
+    for upload in uploads:
+        film = _decoded(upload, predictor.read)
+        outcome = _outcome(upload, film, None)
+        if isinstance(film, str):
+            yield outcome
+        else:
+            asked.append((outcome, predictor.prepare(film)))
+    answers = predictor.answer([prepared for _, prepared in asked], force=insisted)
+    for (outcome, _), answer in zip(asked, answers, strict=True):
+        yield replace(outcome, diagnosis=_compact(answer))
 
 
-def _decoded(upload: Upload) -> images.Radiograph | str:
+def _decoded(
+    upload: Upload, reader: Callable[[bytes, str], images.Radiograph]
+) -> images.Radiograph | str:
     """Return the film of a file with what was put right, or why the file cannot be read."""
     try:
-        film = images.read(upload.data, upload.name)
+        film = reader(upload.data, upload.name)
     except UnreadableImageError as error:
         return str(error)
     for how in upload.mends:
@@ -318,14 +318,14 @@ def _decoded(upload: Upload) -> images.Radiograph | str:
 def _outcome(
     upload: Upload, film: images.Radiograph | str, diagnosis: "Diagnosis | None"
 ) -> Outcome:
-    if isinstance(film, str) or diagnosis is None:
-        return Outcome(upload, None, error=str(film))
-    return Outcome(
-        upload,
-        replace(diagnosis, heatmap=None, features=None),
-        loaders.jpeg(film.pixels, _THUMBNAIL),
-        film.burned_in,
-    )
+    if isinstance(film, str):
+        return Outcome(upload, None, error=film)
+    thumbnail = loaders.jpeg(film.pixels, _THUMBNAIL)
+    return Outcome(upload, diagnosis and _compact(diagnosis), thumbnail, film.burned_in)
+
+
+def _compact(diagnosis: "Diagnosis") -> "Diagnosis":
+    return replace(diagnosis, heatmap=None, features=None)
 
 
 def _films() -> dict[str, Upload]:

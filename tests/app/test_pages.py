@@ -1,23 +1,30 @@
 """Every page, empty and full, as a visitor without a browser sees it."""
 
+import asyncio
+import io
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from conftest import REPOSITORY, Finished, texts
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import images
 from cxr_core.config import RunConfig
-from cxr_core.data import sources
+from cxr_core.data import phantom, sources
 from cxr_core.training.tracking import TAG_DATA, RunStore, Status
-from cxr_core.ui import uploads
+from cxr_core.ui import film_table, uploads
 
 Open = Callable[..., AppTest]
 
@@ -225,10 +232,91 @@ def test_a_film_is_put_right_before_it_is_judged(open_page: Open, finished: Fini
 
 
 @pytest.mark.slow
-def test_uploads_outlive_a_change_of_page(open_page: Open, finished: Finished) -> None:
+def test_answers_outlive_a_change_of_page_and_are_not_asked_for_again(
+    open_page: Open, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = open_page("diagnose")
-    app = next(b for b in app.button if b.label == "Try normal").click().run()
-    answer = app.header[0].value
+    for label in ("Try normal", "Try pneumonia"):
+        app = next(b for b in app.button if b.label == label).click().run()
+    answer, table = app.header[0].value, app.dataframe[0].value
     app.switch_page("pages/runs.py").run()
+    monkeypatch.setattr(images, "read", None)  # what was read is not read anew
     app.switch_page("pages/diagnose.py").run()
+    assert not app.exception
     assert app.header[0].value == answer
+    pd.testing.assert_frame_equal(app.dataframe[0].value, table)
+
+
+@pytest.mark.slow
+def test_a_zip_becomes_films_and_a_row_opens_its_film(open_page: Open, finished: Finished) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for label in ("NORMAL", "PNEUMONIA"):
+            archive.writestr(f"set/{label}.png", uploads.sample(label))
+        archive.writestr("set/notes.txt", b"x")
+        archive.writestr("set/more.zip", b"x")
+    app = open_page("diagnose")
+    app.file_uploader[0].set_value(
+        [
+            ("films.zip", packed.getvalue(), "application/zip"),
+            ("broken.zip", b"no archive", "application/zip"),
+            ("annotated.dcm", _annotated(), "application/dicom"),
+        ]
+    )
+    app = app.run()
+    assert not app.exception
+    table = app.dataframe[0].value.set_index("File")
+    assert list(table.index) == ["set/NORMAL.png", "set/PNEUMONIA.png", "annotated.dcm"]
+    assert table["Any finding"].iloc[:2].between(0, 100).all()
+    told = app.warning[0].value
+    assert "Passed over in films.zip, no film by its name: set/notes.txt." in told
+    assert "Passed over in films.zip, an archive itself: set/more.zip." in told
+    assert "broken.zip is no zip archive" in told
+    assert film_table.BURNED_IN in table.loc["annotated.dcm", "Notes"]
+    assert film_table.BURNED_IN not in texts(app)
+
+    uploads_held = list(app.session_state["uploads"].values())
+    app.session_state["upload_chosen"] = uploads_held[2].digest
+    app = app.run()
+    assert film_table.BURNED_IN in [warning.value for warning in app.warning]
+    app = next(b for b in app.button if b.label == "Remove this film").click().run()
+    assert "annotated.dcm" not in app.dataframe[0].value["File"].to_list()
+    app = next(b for b in app.button if b.label == "Remove all").click().run()
+    assert not app.dataframe
+    assert "broken.zip" not in texts(app)
+
+
+def _annotated() -> bytes:
+    """A DICOM film whose header says that text is burned into its pixels."""
+    pixels = phantom.draw("NORMAL", np.random.default_rng(1)).pixels
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 7, 0, 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BurnedInAnnotation = "YES"
+    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_no_upload_touches_the_disk() -> None:
+    """Starlette, which takes files for Streamlit, would spool those over 1 MB."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="f"; filename="f.dcm"\r\n\r\n'
+        for _ in range(3):
+            yield bytes(1_000_000)
+        yield b"\r\n--b--\r\n"
+
+    headers = Headers({"content-type": "multipart/form-data; boundary=b"})
+    form = asyncio.run(MultiPartParser(headers, stream()).parse())
+    taken = form["f"]
+    assert isinstance(taken, UploadFile)
+    assert taken.size == 3_000_000
+    assert not taken.file._rolled  # type: ignore[attr-defined]
