@@ -7,7 +7,7 @@ import streamlit as st
 from cxr_core import NOT_FOR_CLINICAL_USE, figures
 from cxr_core.diagnosis import gate, sentences
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.ui import charts, evidence_view, notices, uploads, words
+from cxr_core.ui import charts, evidence_view, notices, standing_view, uploads, words
 from cxr_core.ui.uploads import Reading
 
 if TYPE_CHECKING:
@@ -27,16 +27,19 @@ def card(reading: Reading, predictor: "Predictor") -> None:
         viewer, answer = st.columns([1.5, 1], gap="large")
         with viewer:
             evidence_view.show(predictor, reading.film, diagnosis, reading.upload.digest)
+            if diagnosis.accepted:
+                standing_view.similar_films(predictor, diagnosis)
         with answer:
-            _answer(reading, diagnosis, predictor.info)
+            _answer(reading, diagnosis, predictor)
 
 
-def _answer(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
-    film = reading.film
+def _answer(reading: Reading, diagnosis: "Diagnosis", predictor: "Predictor") -> None:
+    film, info = reading.film, predictor.info
     assert film is not None
     st.caption(film.name)
     if diagnosis.accepted:
         _judged(reading, diagnosis, info)
+        standing_view.show(predictor, film, diagnosis, reading.upload.digest)
     else:
         _refused(reading, diagnosis, info)
     for limit in diagnosis.unchecked:

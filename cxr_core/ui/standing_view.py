@@ -1,0 +1,115 @@
+"""What an answer is worth, beside it: how others fared, how steady it is, what it is elsewhere."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from cxr_core.diagnosis import similar, stability, standing
+from cxr_core.diagnosis.bundle import BundleInfo
+from cxr_core.diagnosis.stability import Stability
+from cxr_core.images import Radiograph
+from cxr_core.ui import results_view, words
+
+if TYPE_CHECKING:
+    from cxr_core.diagnosis.predictor import Diagnosis, Predictor
+
+_STEADY = "stability"  # of the film that is looked at; another film takes its place
+_PREVALENCE = "prevalence_elsewhere"
+
+
+def show(predictor: "Predictor", film: Radiograph, diagnosis: "Diagnosis", key: str) -> None:
+    """Draw what an accepted film's answer is worth.
+
+    Args:
+        predictor: the model that gave the answer.
+        film: the film.
+        diagnosis: the answer.
+        key: tells the film from others in this session.
+    """
+    info = predictor.info
+    st.markdown("**How far to trust it**")
+    told = [
+        (":material/history:", standing.fared(info, diagnosis)),
+        (":material/straighten:", standing.distance(diagnosis)),
+        (":material/vibration:", steadiness(predictor, film, key).words),
+    ]
+    with st.container(gap="small"):
+        for icon, sentence in told:
+            if sentence:
+                st.markdown(f"{icon} {words.plain(sentence)}")
+    _elsewhere(info, diagnosis)
+
+
+def steadiness(predictor: "Predictor", film: Radiograph, key: str) -> Stability:
+    """Return what a model says of a film's slight changes; asked once for the film in view."""
+    wanted = (predictor.info.model_sha256, key)
+    kept: tuple[tuple[str, str], Stability] | None = st.session_state.get(_STEADY)
+    if kept is None or kept[0] != wanted:
+        found = stability.measure(
+            predictor.probabilities, predictor.square(film), predictor.info.threshold.value
+        )
+        kept = st.session_state[_STEADY] = (wanted, found)
+    return kept[1]
+
+
+@st.fragment
+def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
+    """Draw what the answer is where findings are rarer or more common."""
+    here = standing.prevalence(info)
+    if here is None:
+        return
+    st.markdown("**At your own prevalence**")
+    begin = min(max(round(100 * here, 1), 0.1), 99.9)
+    wanted = st.slider(
+        "Share of people with a finding",
+        0.1,
+        99.9,
+        begin,
+        step=0.1,
+        format="%.1f %%",
+        key=f"{_PREVALENCE}:{info.model_sha256}",
+        persist_state="session",
+        help="Among the people whose films you have. At first it is the share among the films that "
+        f"the model was calibrated on, {words.percent(here)}: there the answer is the one above.",
+    )
+    share = here if wanted == begin else wanted / 100
+    found = standing.elsewhere(info, diagnosis.probabilities, share)
+    asked = info.classes[1] if len(info.classes) == 2 else "any finding"
+    left, right = st.columns(2)
+    left.metric(words.finding(asked).capitalize(), words.probability(found.abnormal))
+    right.metric("Threshold", words.percent(found.threshold))
+    worth = ""
+    if found.ppv is not None and found.npv is not None:
+        worth = (
+            f" Of films called a finding there, {words.percent(found.ppv)} have one; of those "
+            f"called normal, {words.percent(found.npv)} are."
+        )
+    st.caption(
+        f"The decision is the same: the threshold moves along.{worth} This assumes that findings "
+        "and normal films look there as they do here (Saerens 2002)." + results_view.caution(info)
+    )
+
+
+def similar_films(predictor: "Predictor", diagnosis: "Diagnosis") -> None:
+    """Draw the training films most like an accepted film."""
+    found = predictor.similar(diagnosis)
+    st.markdown(
+        "**The training films most like it**",
+        help="By the features that the network's last layer sees, each of another patient. 1 × is "
+        "the usual distance between a training film and the nearest of another patient. A film is "
+        "named by the first figures of its contents' MD5, as in splits.csv of the model's bundle.",
+    )
+    if not found:
+        st.caption("Which they are is not known: no training films go with this model.")
+        return
+    for place, each in zip(st.columns(len(found), gap="small"), found, strict=True):
+        with place.container(gap="xsmall"):
+            label = words.finding(each.label)
+            if each.picture:
+                st.image(each.picture, width="stretch", alt=f"Training film, {label}")
+            st.markdown(f"**{words.plain(label.capitalize())}**")
+            st.caption(f"{each.distance:.1f} ×, film {each.film}")
+    if found[0].distance < similar.SAME:
+        st.warning(standing.alike(found), icon=":material/content_copy:")
+    else:
+        st.caption(standing.alike(found))
