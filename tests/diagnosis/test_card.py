@@ -100,6 +100,31 @@ def test_every_figure_is_that_of_the_summary_with_its_interval() -> None:
         assert f"| is {label} | {' | '.join(map(str, row))} |" in told
 
 
+def test_a_card_tells_of_the_gate_of_similar_films_and_how_probabilities_fared() -> None:
+    bare = card.render(tiny.info(metrics={"test": summary()}))
+    assert "Statistics of its films: not reported." in bare
+    assert "No training films go with the model" in bare
+    bins = (
+        {"low": 0, "high": 0.9, "films": 40, "found": 2, "ci95": (0.006, 0.169)},
+        {"low": 0.9, "high": 1, "films": 0, "found": 0},
+    )
+    told = card.render(
+        tiny.info(
+            metrics={"test": summary()},
+            gate={"train_films": 1000, "val_films": 500, "val_refused": 4, "member": "first"},
+            similar={"films": 2000, "pictures": False},
+            track_record=[{"finding": "PNEUMONIA", "bins": bins}],
+        )
+    )
+    assert "| Fitted on | 1,000 training films |" in told
+    assert "| Of those refused | 4 (0.8 %) |" in told
+    assert "| That of the member | first |" in told
+    assert "of 2,000 training films: their classes, without pictures." in told
+    assert "| Probability of PNEUMONIA | Test films | Had it | Share | 95 % interval |" in told
+    assert "| 0 to 90 % | 40 | 2 | 5.0 % | 0.6 to 16.9 % |" in told
+    assert "| 90 to 100 % | 0 | 0 | not reported | not reported |" in told
+
+
 def test_patients_are_told_by_part_where_the_division_ran_between_patients() -> None:
     data = DataInfo(
         name="clinic",

@@ -114,6 +114,7 @@ def sections(
         Section("split", "Split", _split(info)),
         Section("training", "Training", _training(info)),
         Section("decision", "Calibration and threshold", _decision(info, ece_before)),
+        Section("gate", "Gate: which films it answers for", _gate(info)),
         Section("results", "Results", _results(info, evaluation)),
         Section("probes", "Probes: what the network uses", _probes(info.probes)),
         Section("limits", "Limits", _limits(info)),
@@ -338,6 +339,70 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
 _METHODS = {"youden": "the largest sum of sensitivity and specificity (Youden 1950)"}
 
 
+def _gate(info: "BundleInfo") -> str:
+    """Return which films get no answer, and which ones an answer is set beside."""
+    always = (
+        "No probability is shown, unless somebody insists, for an image that is in colour, nearly "
+        "of one shade, far longer than wide, or by its DICOM header another view, body part or "
+        "kind of image."
+    )
+    return "\n\n".join([always, *_known_films(info), _similar(info)])
+
+
+def _known_films(info: "BundleInfo") -> list[str]:
+    gate = info.gate
+    if gate is None:
+        return [
+            "Whether a film is turned, inverted or far from those the model learned from is not "
+            f"checked. Statistics of its films: {NOT_REPORTED}."
+        ]
+    share = f" ({figure(gate.val_refused / gate.val_films, True)})" if gate.val_films else ""
+    return [
+        "Neither is one for a film that lies turned or inverted, by a linear model of small "
+        "pictures, or far from those the model learned from, by the Mahalanobis distance of its "
+        "averaged feature maps (Lee et al. 2018, arXiv 1807.03888).",
+        _facts(
+            "Gate",
+            ("Fitted on", count(gate.train_films, "training film")),
+            ("Limits chosen on", count(gate.val_films, "validation film")),
+            ("Of those refused", f"{gate.val_refused:,}{share}"),
+            *([("That of the member", gate.member)] if gate.member else []),
+        ),
+    ]
+
+
+def _similar(info: "BundleInfo") -> str:
+    similar = info.similar
+    if similar is None:
+        return "No training films go with the model to set a film beside."
+    whose = f" of the member {plain(similar.member)}" if similar.member else ""
+    shown = "classes and small pictures" if similar.pictures else "classes, without pictures"
+    return (
+        f"An answer is set beside the most similar, by features, of "
+        f"{count(similar.films, 'training film')}{whose}: their {shown}."
+    )
+
+
+def _track_record(info: "BundleInfo") -> list[str]:
+    """Return how probabilities fared on the test films, a table a finding."""
+    blocks = []
+    for record in info.track_record:
+        name = plain(record.finding) if record.finding else "any finding"
+        rows = [
+            (
+                f"{100 * each.low:g} to {100 * each.high:g} %",
+                f"{each.films:,}",
+                f"{each.found:,}",
+                figure(each.found / each.films if each.films else None, True),
+                interval(each.ci95, True),
+            )
+            for each in record.bins
+        ]
+        heads = (f"Probability of {name}", "Test films", "Had it", "Share", "95 % interval")
+        blocks.append(text.table(heads, rows, numbers=True))
+    return blocks
+
+
 def _results(info: "BundleInfo", evaluation: Mapping[str, Any] | None) -> str:
     test, val = info.metrics.get("test"), info.metrics.get("val")
     note = (
@@ -356,6 +421,7 @@ def _results(info: "BundleInfo", evaluation: Mapping[str, Any] | None) -> str:
     drawn = info.data.synthetic
     if test:
         parts += [_heading("Test films", test, synthetic=drawn), *_tables(test, info)]
+        parts += _track_record(info)
     else:
         parts.append(f"Test results: {NOT_REPORTED}.")
     if val:
