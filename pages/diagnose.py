@@ -3,7 +3,7 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import answers, door, film_table, loaders, models, notices, uploads
+from cxr_core.ui import answers, door, film_table, loaders, models, notices, report_view, uploads
 
 door.pass_through()
 st.title("Diagnose a film", anchor=False)
@@ -25,6 +25,7 @@ if chosen is None:
 uploads.drop_zone()
 films = uploads.held()
 if not films:
+    report_view.forget()
     uploads.samples()
     models.prepare(chosen)  # last: what the visitor sees is drawn
     notices.end_page()
@@ -43,5 +44,6 @@ if len(films) > 1:
 if reading.film is not None and reading.film.burned_in:
     st.warning(film_table.BURNED_IN, icon=":material/visibility:")
 answers.card(reading, predictor)
+report_view.offer(predictor, reading, uploads.outcomes(predictor))
 with st.expander("Try a sample film"):
     uploads.samples()

@@ -3,6 +3,7 @@
 The fragment redraws itself alone: a page may hold hundreds of films beside it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from cxr_core import images
 from cxr_core.diagnosis import explain, faithfulness
 from cxr_core.diagnosis.explain import METHODS, HeatMap
 from cxr_core.diagnosis.faithfulness import Faithfulness
+from cxr_core.diagnosis.report import Shown
 from cxr_core.ui import background, loaders, viewer, words
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class _Kept:
     maps: dict[_Wanted, HeatMap] = field(default_factory=dict)
     tests: dict[_Wanted, Faithfulness] = field(default_factory=dict)
     work: tuple[_Wanted, background.Task[HeatMap]] | None = None
+    view: Shown | None = None  # the map as it is drawn now; None while it is computed
 
 
 def show(predictor: "Predictor", film: images.Radiograph, diagnosis: "Diagnosis", key: str) -> None:
@@ -64,6 +67,20 @@ def show(predictor: "Predictor", film: images.Radiograph, diagnosis: "Diagnosis"
         else:  # a fragment of its own: it redraws itself, and the whole page at the end
             background.watch(task, _passes, "evidence", stop="Stop")
     _body(predictor, film, diagnosis.heatmap, key)
+
+
+def in_view(predictor: "Predictor", key: str) -> Callable[[], Shown | None]:
+    """Return what tells how the reader sees the heat map of a film; None where it is not in view.
+
+    It may be asked from a thread of its own, long after the page was drawn.
+
+    Args:
+        predictor: as for :func:`show`.
+        key: as for :func:`show`.
+    """
+    state: _Kept | None = st.session_state.get(_STATE)
+    seen = state is not None and state.key == f"{predictor.info.model_sha256}:{key}"
+    return lambda: state.view if state is not None and seen else None
 
 
 def forget() -> None:
@@ -94,7 +111,7 @@ def _body(predictor: "Predictor", film: images.Radiograph, first: HeatMap, key: 
     heatmap = state.maps.get(wanted)
     if heatmap is None:
         heatmap = _computed(predictor, film, state, wanted)
-    _pictures(film, heatmap, wanted, key)
+    state.view = _pictures(film, heatmap, wanted, key)
     if heatmap is None:
         return
     _scale(heatmap)
@@ -195,7 +212,10 @@ def _take(state: _Kept, wanted: _Wanted, task: background.Task[HeatMap]) -> None
         st.session_state[_METHOD] = _FIRST
 
 
-def _pictures(film: images.Radiograph, heatmap: HeatMap | None, wanted: _Wanted, key: str) -> None:
+def _pictures(
+    film: images.Radiograph, heatmap: HeatMap | None, wanted: _Wanted, key: str
+) -> Shown | None:
+    """Draw the film and the map as the reader arranged them; return the map as it is drawn."""
     with st.container(horizontal=True, vertical_alignment="center"):
         arranged = st.segmented_control(
             "View",
@@ -227,15 +247,15 @@ def _pictures(film: images.Radiograph, heatmap: HeatMap | None, wanted: _Wanted,
     shown = viewer.windowed(_at_view(film.pixels), level, window, invert)
     if heatmap is None:
         st.image(loaders.jpeg(shown, _VIEW), caption="Film", alt=f"Film {film.name}")
-        return
-    over = explain.overlay(
-        shown,
+        return None
+    view = Shown(
         heatmap,
         st.session_state.get(_OPACITY, 60) / 100,
         colours=st.session_state[_COLOURS],
         # Lines about single pixels would hide the film.
         contours=st.session_state[_CONTOURS] and METHODS[heatmap.method].at_layer,
     )
+    over = view.over(shown)
     shows = "What spoke" if METHODS[heatmap.method].at_layer else "What could change the score"
     caption = f"{shows} for {words.finding(heatmap.target)}: {heatmap.title}"
     alt = f"Heat map over {film.name}"
@@ -274,6 +294,7 @@ def _pictures(film: images.Radiograph, heatmap: HeatMap | None, wanted: _Wanted,
         key=_OPACITY,
         persist_state="session",
     )
+    return view
 
 
 def _closer(film: images.Radiograph, key: str) -> None:
