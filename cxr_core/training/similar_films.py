@@ -21,7 +21,7 @@ from cxr_core.zoo import registry
 _log = logging.getLogger(__name__)
 
 _FILMS = 2_000  # 32 half-precision numbers each: 0.1 MB
-_AT_ONCE = 32  # films between two looks for a request to cancel
+_AT_ONCE = 8  # films between two looks for a request to cancel; bounds the memory
 
 
 def fit(

@@ -36,7 +36,7 @@ def show(predictor: "Predictor", film: Radiograph, diagnosis: "Diagnosis", key: 
     with st.container(gap="small"):
         for icon, sentence in told:
             if sentence:
-                st.markdown(f"{icon} {words.plain(sentence)}")
+                st.markdown(f"{icon} {_unbroken(words.plain(sentence))}")
     _elsewhere(info, diagnosis)
 
 
@@ -85,8 +85,9 @@ def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
             f"called normal, {words.percent(found.npv)} are."
         )
     st.caption(
-        f"The decision is the same: the threshold moves along.{worth} This assumes that findings "
-        "and normal films look there as they do here (Saerens 2002)." + results_view.caution(info)
+        f"The decision is the same: the threshold moves along.{_unbroken(worth)} This assumes that "
+        "findings and normal films look there as they do here (Saerens 2002)."
+        + results_view.caution(info)
     )
 
 
@@ -113,3 +114,8 @@ def similar_films(predictor: "Predictor", diagnosis: "Diagnosis") -> None:
         st.warning(standing.alike(found), icon=":material/content_copy:")
     else:
         st.caption(standing.alike(found))
+
+
+def _unbroken(text: str) -> str:
+    """Keep each percentage on one line with its sign."""
+    return text.replace(" %", "\u00a0%")
