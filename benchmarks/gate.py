@@ -77,13 +77,14 @@ def with_statistics(folder: Path, root: Path, into: Path) -> Path:
         squares = np.stack(
             [images.to_square(film, image.size, image.fit, image.clahe) for film in films]
         )
-        return Shown(squares, network.answers(squares).look)
+        look = network.answers(squares).look
+        return Shown.of(squares, look, bars=image.fit == "letterbox")
 
     train, val = shown("train", TRAIN_FILMS), shown("val", VAL_FILMS)
-    known = familiar.fit(train, val, layers, bars=image.fit == "letterbox")
+    known = familiar.fit(train, val, layers)
     about = GateInfo(
-        train_films=len(train.squares),
-        val_films=len(val.squares),
+        train_films=len(train),
+        val_films=len(val),
         val_refused=int(known.refused(val).sum()),
     )
     info = info.model_copy(update={"gate": about})

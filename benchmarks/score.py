@@ -72,8 +72,11 @@ def write_bundle(folder: Path) -> None:
         ]
     )
     look = SinglePass(model, (cam_layer,), layers).answers(squares).look
-    train, val = (familiar.Shown(squares[part], look[part]) for part in (slice(80), slice(80, 120)))
-    known = familiar.fit(train, val, layers, bars=False)
+    train, val = (
+        familiar.Shown.of(squares[part], look[part], bars=False)
+        for part in (slice(80), slice(80, 120))
+    )
+    known = familiar.fit(train, val, layers)
     counts = {split: dict.fromkeys(CLASSES, 1) for split in ("train", "val", "test")}
     info = BundleInfo(
         name="benchmark",

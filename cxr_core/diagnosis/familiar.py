@@ -10,10 +10,11 @@ No TensorFlow: the maps are computed in `single_pass`, whoever asks brings them.
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ class Familiar:
         Args:
             square: uint8 (size, size), as `images.to_square` gives it.
         """
-        return int(self._views(square[None])[0])
+        return int(self._views(_pictures(square[None]))[0])
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Return how far films are from the training films: float64 (n,), 1 at the limit.
@@ -77,7 +78,8 @@ class Familiar:
 
     def refused(self, films: "Shown") -> np.ndarray:
         """Return which films are taken for turned or inverted, or are too far away: bool (n,)."""
-        return (self._views(films.squares) > 0) | (self.distances(films.features) > 1)
+        lies = self._views(films.pictures[:, 0]) > 0
+        return lies | (self.distances(films.features) > 1)
 
     def save(self, path: Path) -> None:
         """Write the statistics as an ``.npz`` file of plain arrays."""
@@ -85,8 +87,8 @@ class Familiar:
         with path.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
-    def _views(self, squares: np.ndarray) -> np.ndarray:
-        scores = _scores(self.views, squares)
+    def _views(self, pictures: np.ndarray) -> np.ndarray:
+        scores = _scores(self.views, pictures)
         scores[:, 0] += self.margin
         found: np.ndarray = scores.argmax(axis=1)
         return found
@@ -131,13 +133,41 @@ def load(data: bytes, source: str) -> Familiar:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Films with what a network makes of them."""
+    """Films with what a network makes of them, as little of each as is needed."""
 
-    squares: np.ndarray  # uint8 (n, size, size)
+    pictures: np.ndarray  # float32 (n, len(VIEWS), _SIDE * _SIDE): tiny, in every view
     features: np.ndarray  # float32 (n, d): the averaged maps of the layers side by side
 
+    @classmethod
+    def of(cls, squares: np.ndarray, features: np.ndarray, *, bars: bool) -> Self:
+        """Return what is needed of films.
 
-def fit(train: Shown, held_back: Shown, layers: tuple[str, ...], *, bars: bool) -> Familiar:
+        Args:
+            squares: uint8 (n, size, size).
+            features: float32 (n, d).
+            bars: whether squares may have black bars at two sides, which inverting a film leaves
+                alone.
+        """
+        inverted = 255 - squares
+        if bars:
+            inverted[_bars(squares)] = 0
+        views = [np.rot90(squares, turns, (1, 2)) for turns in range(4)]
+        pictures = [_pictures(view) for view in (*views, inverted)]
+        return cls(np.stack(pictures, axis=1), features)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the films of several parts, in their order."""
+        return cls(
+            np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.features for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def fit(train: Shown, held_back: Shown, layers: tuple[str, ...]) -> Familiar:
     """Learn what a model's films look like.
 
     The features are put on a scale that is linear near zero and logarithmic above, and
@@ -150,18 +180,17 @@ def fit(train: Shown, held_back: Shown, layers: tuple[str, ...], *, bars: bool) 
         train: films that the model was trained on.
         held_back: validation films; all thresholds are chosen on them.
         layers: whose maps the features are.
-        bars: whether squares may have black bars at two sides, which inverting a film leaves alone.
 
     Raises:
         ValueError: fewer than `FEWEST` or `FEWEST_HELD_BACK` films.
     """
-    if len(train.squares) < FEWEST or len(held_back.squares) < FEWEST_HELD_BACK:
+    if len(train) < FEWEST or len(held_back) < FEWEST_HELD_BACK:
         raise ValueError(
-            f"{len(train.squares)} training and {len(held_back.squares)} validation films are too "
-            f"few: {FEWEST} and {FEWEST_HELD_BACK} are needed"
+            f"{len(train)} training and {len(held_back)} validation films are too few: {FEWEST} "
+            f"and {FEWEST_HELD_BACK} are needed"
         )
-    views = _fit_views(train.squares, bars)
-    scores = _scores(views, held_back.squares)
+    views = _fit_views(train.pictures)
+    scores = _scores(views, held_back.pictures[:, 0])
     astray = np.quantile(scores[:, 1:].max(axis=1) - scores[:, 0], 1 - _ASTRAY)
 
     features = train.features.astype(np.float64)
@@ -213,17 +242,14 @@ def _distances(known: Familiar, features: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _fit_views(squares: np.ndarray, bars: bool) -> np.ndarray:
+def _fit_views(pictures: np.ndarray) -> np.ndarray:
     """Fit a multinomial logistic regression that tells upright films from their other views."""
     from sklearn.linear_model import LogisticRegression
 
-    inverted = 255 - squares
-    if bars:
-        inverted[_bars(squares)] = 0
-    views = [np.rot90(squares, turns, (1, 2)) for turns in range(4)]
-    pictures = np.concatenate([_pictures(view) for view in (*views, inverted)])
-    labels = np.repeat(np.arange(len(VIEWS)), len(squares))
-    model = LogisticRegression(C=_PENALTY, max_iter=200).fit(pictures, labels)
+    labels = np.tile(np.arange(len(VIEWS)), len(pictures))
+    model = LogisticRegression(C=_PENALTY, max_iter=200).fit(
+        pictures.reshape(-1, pictures.shape[2]), labels
+    )
     return np.column_stack([model.coef_, model.intercept_]).astype(np.float32)
 
 
@@ -240,9 +266,9 @@ def _bars(squares: np.ndarray) -> np.ndarray:
     return where
 
 
-def _scores(views: np.ndarray, squares: np.ndarray) -> np.ndarray:
+def _scores(views: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     """Return float32 (n, len(VIEWS)): log-odds up to a constant a film."""
-    scores: np.ndarray = _pictures(squares) @ views[:, :-1].T + views[:, -1]
+    scores: np.ndarray = pictures @ views[:, :-1].T + views[:, -1]
     return scores
 
 

@@ -73,20 +73,21 @@ def _fit(
 
     def shown(part: np.ndarray) -> Shown:
         nonlocal done
-        squares = films.decoded[config.image.size][part]
-        looks = []
-        for start in range(0, len(squares), _AT_ONCE):
+        parts = []
+        for start in range(0, len(part), _AT_ONCE):
             run.obey()
-            looks.append(network.answers(squares[start : start + _AT_ONCE]).look)
-            done += len(looks[-1])
+            squares = films.decoded[config.image.size][part[start : start + _AT_ONCE]]
+            bars = config.image.fit == "letterbox"
+            parts.append(Shown.of(squares, network.answers(squares).look, bars=bars))
+            done += len(squares)
             run.progress(done, total)
-        return Shown(squares, np.concatenate(looks))
+        return Shown.joined(parts)
 
     train, val = shown(rows["train"]), shown(rows["val"])
-    known = familiar.fit(train, val, layers, bars=config.image.fit == "letterbox")
+    known = familiar.fit(train, val, layers)
     return known, GateInfo(
-        train_films=len(train.squares),
-        val_films=len(val.squares),
+        train_films=len(train),
+        val_films=len(val),
         val_refused=int(known.refused(val).sum()),
     )
 

@@ -104,8 +104,10 @@ def test_gate_and_similar_films_are_those_of_the_first_member_that_has_them(
     squares = np.random.default_rng(4).integers(0, 256, (70, SIZE, SIZE), np.uint8)
     layers = look_layers(networks[1], "block3_relu")
     told = SinglePass(networks[1], ("block3_relu",), layers).answers(squares)
-    train, val = (Shown(squares[part], told.look[part]) for part in (slice(50), slice(50, 70)))
-    known = familiar.fit(train, val, layers, bars=True)
+    train, val = (
+        Shown.of(squares[part], told.look[part], bars=True) for part in (slice(50), slice(50, 70))
+    )
+    known = familiar.fit(train, val, layers)
     rows = np.arange(70)
     laid_out = similar.fit(told.features, rows % 3, rows, [f"{row:08}" for row in rows], "features")
     of_one = {

@@ -51,10 +51,10 @@ def known_bundle(
 
     def shown(part: list[Radiograph]) -> Shown:
         squares = np.stack([predictor.square(film) for film in part])
-        return Shown(squares, network.answers(squares).look)
+        return Shown.of(squares, network.answers(squares).look, bars=True)
 
     train, val = shown(films[:50]), shown(films[50:75])
-    known = familiar.fit(train, val, layers, bars=True)
+    known = familiar.fit(train, val, layers)
     folder = tmp_path_factory.mktemp("known") / "bundle"
     info = tiny.info(
         gate=GateInfo(train_films=50, val_films=25, val_refused=int(known.refused(val).sum()))
@@ -179,27 +179,32 @@ def test_a_damaged_file_is_named(data: bytes) -> None:
 
 
 def test_too_few_films_are_refused() -> None:
-    few = Shown(np.zeros((5, 32, 32), np.uint8), np.zeros((5, 8), np.float32))
+    few = Shown.of(np.zeros((5, 32, 32), np.uint8), np.zeros((5, 8), np.float32), bars=False)
     with pytest.raises(ValueError, match="too few: 50 and 20 are needed"):
-        familiar.fit(few, few, ("a",), bars=False)
+        familiar.fit(few, few, ("a",))
 
 
 def test_one_validation_film_in_a_hundred_is_refused_for_its_distance() -> None:
     rng = np.random.default_rng(0)
 
-    def shown(films: int) -> Shown:
-        squares = rng.integers(0, 256, (films, 16, 16), np.uint8)
-        squares[:, :4] //= 4  # dark above: an upright film
-        return Shown(squares, rng.gamma(3, 1, (films, 40)).astype(np.float32))
+    def squares(films: int) -> np.ndarray:
+        drawn = rng.integers(0, 256, (films, 16, 16), np.uint8)
+        drawn[:, :4] //= 4  # dark above: an upright film
+        return drawn
 
-    known = familiar.fit(shown(300), held := shown(500), ("a",), bars=False)
+    def shown(films: int) -> Shown:
+        features = rng.gamma(3, 1, (films, 40)).astype(np.float32)
+        return Shown.of(squares(films), features, bars=False)
+
+    known = familiar.fit(shown(300), held := shown(500), ("a",))
     assert (known.distances(held.features) > 1).sum() <= 5
     assert (known.distances(held.features) > 0.8).sum() > 5
     fresh = shown(500)
     assert (known.distances(fresh.features) > 1).mean() < 0.03
     assert (known.distances(10 * fresh.features) > 1).mean() > 0.95
-    assert [known.view(film) for film in fresh.squares[:5]] == [0] * 5
-    assert [known.view(np.rot90(film, 2)) for film in fresh.squares[:5]] == [2] * 5
+    upright = squares(5)
+    assert [known.view(film) for film in upright] == [0] * 5
+    assert [known.view(np.rot90(film, 2)) for film in upright] == [2] * 5
 
 
 @pytest.mark.real_data
@@ -210,7 +215,9 @@ def test_real_films_lie_as_they_are_taken_to(real_data: Path) -> None:
     train, held, test = squares[order[:50]], squares[order[50:]], squares[order[50:]]
     noise = np.random.default_rng(1)
     known = familiar.fit(
-        Shown(train, noise.random((50, 8))), Shown(held, noise.random((30, 8))), ("a",), bars=False
+        Shown.of(train, noise.random((50, 8)), bars=False),
+        Shown.of(held, noise.random((30, 8)), bars=False),
+        ("a",),
     )
     for turns in range(4):
         found = [known.view(np.rot90(film, turns)) for film in test]
