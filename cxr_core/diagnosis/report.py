@@ -143,8 +143,16 @@ def _trust(predictor: "Predictor", film: "Radiograph", diagnosis: "Diagnosis") -
         steady.words,
         standing.distance(diagnosis),
         standing.alike(predictor.similar(diagnosis)),
+        _sane(info),
     )
     return [words for words in told if words]
+
+
+def _sane(info: "BundleInfo") -> str:
+    """Return what the model's own probes found of its heat maps; "" where they were not asked."""
+    findings = (info.probes or {}).get("findings", [])
+    words = (each["words"] for each in findings if each["name"] == "sanity" and each["value"])
+    return next(words, "")
 
 
 # -- the parts -------------------------------------------------------------------------------------
@@ -169,10 +177,11 @@ def _caption(heatmap: HeatMap) -> str:
     what = "spoke" if METHODS[heatmap.method].at_layer else "could change the score"
     caption = f"What {what} for {sentences.finding(heatmap.target)}: {heatmap.title}. "
     if heatmap.flat:
-        caption += "No clear evidence: nothing stands out."
-    elif heatmap.evidence is not None:
-        caption += f"What stands out adds up to {heatmap.evidence:.1f} logits."
-    return caption
+        return f"{caption}No clear evidence: nothing stands out."
+    if heatmap.evidence is not None:
+        caption += f"What stands out adds up to {heatmap.evidence:.1f} logits. "
+    unit = heatmap.unit.partition(",")[0]  # two lines of a caption have no room for what it omits
+    return f"{caption}Brightest: {heatmap.peak:.2g} {unit}."
 
 
 def fitted(pixels: np.ndarray, side: int) -> np.ndarray:

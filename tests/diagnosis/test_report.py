@@ -56,9 +56,16 @@ def pictures(page: str) -> list[np.ndarray]:
 
 
 def test_it_holds_the_answer_the_model_and_the_limits(
-    predictor: Predictor, film: Radiograph, answer: Diagnosis
+    predictor: Predictor, film: Radiograph, answer: Diagnosis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    sanity = {
+        "name": "sanity",
+        "value": 0.24,
+        "words": "Made random, they keep a likeness of 0.24.",
+    }
+    tested = predictor.info.model_copy(update={"probes": {"findings": [sanity]}})
+    monkeypatch.setattr(predictor, "info", tested)
     page = report.page(predictor, film, answer, made=made)
     seen = text(page)
     for words in (
@@ -73,6 +80,7 @@ def test_it_holds_the_answer_the_model_and_the_limits(
         gate.UNCHECKED,
         scoring.SYNTHETIC,
         "not where disease is",
+        "keep a likeness of 0.24",
     ):
         assert words in seen, words
     for share in answer.probabilities.values():
