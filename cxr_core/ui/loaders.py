@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import streamlit as st
+from streamlit.runtime.scriptrunner import script_runner
 
 from cxr_core import images, workspace
 from cxr_core.data import sources
@@ -32,6 +33,11 @@ _PATTERNS = "patient_patterns"  # session key: a data set's rule for patients, b
 _CATALOGS_KEPT = 6
 _FAILURE_KEPT = 10.0  # seconds that a failed reading waits for the page that asked for it
 _BETWEEN_LOOKS = 0.2  # seconds between two looks at what a page waits for
+
+# After every run of a script Streamlit clears Keras's session, for apps that build a model in each
+# run. Here models stay loaded, and with the session would go what TensorFlow has made ready for
+# them: the next answer, of any visitor, would take ten times as long.
+script_runner._clean_problem_modules = lambda: None
 
 
 class _Shelf:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from cxr_core.config import ImageConfig
 from cxr_core.data import sources
@@ -163,3 +164,11 @@ def test_a_model_that_could_not_be_loaded_is_tried_again(
     network.error = None
     assert isinstance(loaders.predictor(model), network)
     assert network.made == 2
+
+
+def test_a_run_of_a_page_leaves_loaded_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[bool] = []
+    keras = SimpleNamespace(backend=SimpleNamespace(clear_session=lambda: cleared.append(True)))
+    monkeypatch.setitem(sys.modules, "keras", keras)  # type: ignore[arg-type]
+    assert not AppTest.from_string("import streamlit as st").run().exception
+    assert not cleared
