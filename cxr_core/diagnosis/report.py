@@ -336,7 +336,7 @@ h2 { margin: 2.5mm 0 0.8mm; font-size: 10pt; }
 ul { padding-left: 4.5mm; }
 .reasons { margin-bottom: 2mm; }
 main > * { flex-shrink: 0; }
-.pictures { display: flex; flex: 0 1 auto; gap: 5mm; min-height: 36mm; margin: 1mm 0 1mm; }
+.pictures { display: flex; flex: 0 1 auto; gap: 5mm; min-height: 34mm; margin: 1mm 0 1mm; }
 figure { display: flex; flex: 1 1 0; flex-direction: column; min-width: 0; min-height: 0; }
 img { flex: 1 1 0; width: 100%; min-height: 0; object-fit: contain; }
 figcaption { min-height: 2.6em; margin-top: 1mm; color: #3B4853; font-size: 8.4pt;

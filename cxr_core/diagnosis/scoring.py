@@ -1,9 +1,11 @@
 """Scoring: files and folders of any size to answers, a few films at a time."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,9 @@ AHEAD = 2  # batches of films that are read while the network computes
 # Films decoded at a time. OpenCV and zlib let other threads run meanwhile; more than the cores
 # would only hold more films at their full size in memory.
 READERS = min(8, os.cpu_count() or 1)
+# Bytes of a file above which it is decoded alone: one may need a gigabyte meanwhile.
+LARGE = 40_000_000
+_ALONE = threading.Lock()
 SYNTHETIC = "The model learned from synthetic films: what it says about a real film means nothing."
 
 
@@ -178,7 +183,8 @@ def score(
 def _read(predictor: "Predictor", path: Path) -> "Prepared | str":
     """Return the film made ready for the network, or why it cannot be read."""
     try:
-        return predictor.prepare(predictor.read(path))
+        with _room(path):
+            return predictor.prepare(predictor.read(path))
     except UnreadableImageError as error:
         if path.is_dir():
             return f"The folder {path} cannot be opened. Check its permissions."
@@ -194,14 +200,24 @@ def _read(predictor: "Predictor", path: Path) -> "Prepared | str":
 
 def _draw(path: Path, heatmap: explain.HeatMap, place: Path) -> Path | None:
     """Draw a film, at its full size, with its heat map; return where, None if it is gone."""
-    try:
-        film = images.read(path)
-    except UnreadableImageError:
-        return None
-    shown = cv2.cvtColor(explain.overlay(film.pixels, heatmap), cv2.COLOR_RGB2BGR)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(cv2.imencode(".png", shown)[1].tobytes())
+    with _room(path):
+        try:
+            film = images.read(path)
+        except UnreadableImageError:
+            return None
+        shown = cv2.cvtColor(explain.overlay(film.pixels, heatmap), cv2.COLOR_RGB2BGR)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(cv2.imencode(".png", shown)[1].tobytes())
     return place
+
+
+def _room(path: Path) -> AbstractContextManager[Any]:
+    """Return what is held while a file is decoded: a lock for a large one."""
+    try:
+        large = path.stat().st_size > LARGE
+    except OSError:  # reading it says what is wrong
+        large = False
+    return _ALONE if large else nullcontext()
 
 
 class _Names:

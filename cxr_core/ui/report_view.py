@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cxr_core.diagnosis.bundle import BundleInfo
     from cxr_core.diagnosis.predictor import Predictor
 
-_STATE = "reports"
+_STATE = "reports_packing"
 # Films whose archive is made by the click that downloads it: seconds. A browser waits 3 minutes.
 _AT_ONCE = 20
 _ROOM = 250_000_000  # bytes of heat maps in an archive, which is made in memory

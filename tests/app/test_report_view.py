@@ -151,7 +151,7 @@ def test_many_films_are_packed_beside_the_page_until_others_come(
     page.run()
     assert labels(page) == ["Report of this film (HTML)", "Table of all films (CSV)"]
     page.button(key="report:make:Heat maps").click().run()
-    task: background.Task[bytes] = page.session_state["reports"].task
+    task: background.Task[bytes] = page.session_state["reports_packing"].task
     assert task.ended(60)
     page.run()
     assert labels(page)[-1] == "Heat maps of all films (zip)"
@@ -160,7 +160,7 @@ def test_many_films_are_packed_beside_the_page_until_others_come(
 
     page.session_state["outcomes"] = found[:3]
     page.run()
-    assert "reports" not in page.session_state
+    assert "reports_packing" not in page.session_state
     assert [button.label for button in page.button] == [
         "Make heat maps of all films",
         "Make reports of all films",

@@ -120,6 +120,24 @@ def test_a_film_that_fails_in_an_unknown_way_costs_no_other(
     assert good.diagnosis is not None and good.diagnosis.accepted
 
 
+def test_a_large_film_is_decoded_alone(
+    predictor: Predictor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, held = images.read, []
+
+    def read(source: Path, name: str = "", *, square: int | None = None) -> images.Radiograph:
+        held.append((source.name, scoring._ALONE.locked()))
+        return reading(source, name, square=square)
+
+    monkeypatch.setattr(images, "read", read)
+    monkeypatch.setattr(scoring, "READERS", 1)  # else another's film may hold the lock
+    monkeypatch.setattr(scoring, "LARGE", (folder / "a.png").stat().st_size - 1)
+    monkeypatch.setattr(images, "could_be_film", lambda path: path.name in ("a.png", "broken.png"))
+    list(scoring.score(predictor, scoring.find([folder]), tmp_path / "maps"))
+    assert set(held) >= {("a.png", True), ("broken.png", False)}
+    assert [locked for name, locked in held if name == "a.png"].count(True) >= 2  # also to draw it
+
+
 def test_a_folder_that_cannot_be_opened_is_an_outcome(
     predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
