@@ -1,83 +1,19 @@
 """The whole way through the app in a real browser: look, train, watch, come back, diagnose."""
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
+from studio import NEEDS_CHROMIUM, App, accept_the_notice, go_to
 
 from cxr_core.training import jobs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
-PATIENCE = 60_000  # ms a page may take on a busy machine, the first imports included
 TRAINING = 240_000  # ms the short training may take there
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"
-    ),
-]
-
-
-class App:
-    """The app's server as a user starts it, in a workspace of its own."""
-
-    def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            self.port = probe.getsockname()[1]
-        self._server: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.port}"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
-        self._server = subprocess.Popen(
-            [*command, f"--server.port={self.port}", "--server.headless=true"],
-            cwd=REPOSITORY,
-            env={**os.environ, "CXR_HOME": str(self._workspace)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while self._server.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=30).close()
-                return
-            except OSError:  # not listening yet, or too busy to answer in time
-                time.sleep(0.2)
-        raise AssertionError(f"the server ended with code {self._server.returncode}")
-
-    def stop(self) -> None:
-        """End the server at once, as a crash would: nothing may depend on a farewell."""
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
@@ -92,33 +28,6 @@ def app(tmp_path: Path, phantoms: Path) -> Iterator[App]:
     for run in jobs.runs():  # a test that failed must not leave its training at work
         if run.status.active:
             jobs.cancel(run.run_id)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium,
-    ):
-        yield chromium
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1440, "height": 1000}) as context:
-        context.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        yield context.new_page()
-
-
-def accept_the_notice(page: Page) -> None:
-    page.get_by_role("button", name="I understand, open the studio").click()
-    expect(page.get_by_role("link", name="Dataset", exact=True)).to_be_visible()
-
-
-def go_to(page: Page, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).first.click()
-    expect(page).to_have_url(re.compile(f"/{name.lower()}"))
 
 
 def take_films_from(page: Page, folder: Path) -> None:
