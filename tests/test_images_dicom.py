@@ -507,6 +507,8 @@ class TestWhatIsKept:
     def test_burned_in_text_is_noted(self):
         film = images.read(self.identified(BurnedInAnnotation="YES"))
         assert any("burned into the pixels" in note for note in film.notes)
+        assert film.burned_in
+        assert not images.read(self.identified(BurnedInAnnotation="NO")).burned_in
 
 
 class TestRefusals:

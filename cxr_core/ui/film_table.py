@@ -57,7 +57,7 @@ def show(predictor: "Predictor", work: "background.Task[None] | None", opened: U
     st.session_state[_DRAWN] = opened.digest
     every = _EVERY + len(uploads.held()) / _ROWS_A_SECOND if work else None
     # A fragment: rows fill in and a click is answered without drawing the card anew.
-    st.fragment(_table, run_every=every)(predictor)
+    st.fragment(_table, run_every=every)(predictor, work is not None)
 
 
 def headline(found: Sequence[Outcome | None]) -> str:
@@ -75,23 +75,36 @@ def headline(found: Sequence[Outcome | None]) -> str:
     return ", ".join(parts)
 
 
-def _table(predictor: "Predictor") -> None:
+def _table(predictor: "Predictor", filling: bool) -> None:
+    """Draw the table; while it fills in, it keeps its order.
+
+    A browser remembers what is marked by its place on the screen: were rows that are sorted to
+    change, the mark would come to stand beside another film than the one that is open. So a table
+    that changed is a new one, with the mark where it belongs, and one that fills in is not sorted.
+    """
     if uploads.chosen(predictor).digest != st.session_state[_DRAWN]:
         st.rerun()  # a click chose another film: the page draws its card
     films, found = uploads.held(), uploads.outcomes(predictor)
     rows = [_row(film, outcome) for film, outcome in zip(films, found, strict=True)]
     place = [film.digest for film in films].index(st.session_state[_DRAWN])
-    key = f"films_read:{uploads.removals()}"
-    st.caption("Click a row to open its film below, a column's head to sort by it.")
+    state = hash((predictor.info.model_sha256, tuple(film.digest for film in films)))
+    key = f"films_read:{state}:{filling}"
+    st.caption(
+        "Click a row to open its film below. The table can be sorted once all films are read."
+        if filling
+        else "Click a row to open its film below, a column's head to sort by it."
+    )
     st.dataframe(
         pd.DataFrame(rows),
         key=key,
         hide_index=True,
         on_select=lambda: _choose(key),
-        selection_mode="single-cell",  # a row is opened by a click anywhere in it
+        # A row is opened by a click anywhere in it; where columns are chosen, none is sorted.
+        selection_mode=["single-cell", "single-column"] if filling else "single-cell",
         selection_default={"selection": {"cells": [(place, "File")]}},
         row_height=56,
         placeholder="–",
+        alt="The films and what the model says of each",
         column_config={
             "Film": st.column_config.ImageColumn(width="small"),
             "Notes": st.column_config.TextColumn(width="large"),
@@ -113,7 +126,8 @@ def _choose(key: str) -> None:
     """Open the film whose row was clicked."""
     films = uploads.held()
     for place, _ in st.session_state[key]["selection"]["cells"]:
-        uploads.choose(films[place].digest)
+        if place < len(films):  # a browser may tell of a table that was drawn anew meanwhile
+            uploads.choose(films[place].digest)
 
 
 def _row(film: Upload, outcome: Outcome | None) -> dict[str, Any]:

@@ -34,7 +34,6 @@ _CHOSEN = "upload_chosen"
 _WORK = "uploads_work"
 _TOLD = "uploads_told"
 _ROUND = "uploads_round"
-_REMOVALS = "uploads_removals"
 _LIMIT = 500_000_000  # bytes of files a session may hold
 _MOST = 2_000  # films a session may hold: more make no table that anybody reads
 _ZIP = archive.Limits(files=_MOST, total_bytes=_LIMIT)
@@ -120,13 +119,7 @@ def remove(digest: str) -> None:
     for key in [key for key in _found() if key[1] == digest]:
         del _found()[key]
     st.session_state.pop(_OPEN, None)
-    st.session_state[_REMOVALS] = removals() + 1
     evidence_view.forget()
-
-
-def removals() -> int:
-    """Return how often films were removed: what is remembered by a film's place holds no more."""
-    return int(st.session_state.get(_REMOVALS, 0))
 
 
 def remove_all() -> None:
@@ -137,7 +130,6 @@ def remove_all() -> None:
     _films().clear()
     for key in (_FOUND, _OPEN, _CHOSEN, _TOLD):
         st.session_state.pop(key, None)
-    st.session_state[_REMOVALS] = removals() + 1
     evidence_view.forget()
 
 
