@@ -1,12 +1,14 @@
 """Every page, empty and full, as a visitor without a browser sees it."""
 
 import asyncio
+import importlib.util
 import io
 import re
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import streamlit as st
 from conftest import REPOSITORY, Finished, texts
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
@@ -284,6 +287,50 @@ def test_a_zip_becomes_films_and_a_row_opens_its_film(open_page: Open, finished:
     app = next(b for b in app.button if b.label == "Remove all").click().run()
     assert not app.dataframe
     assert "broken.zip" not in texts(app)
+
+
+@pytest.mark.slow
+def test_the_page_is_of_use_while_films_are_read_beside_it(
+    open_page: Open, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, ask = threading.Event(), uploads._outcomes
+
+    def held_up(*args: object) -> Iterator[uploads.Outcome]:
+        assert go_on.wait(120)
+        yield from ask(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(uploads, "_outcomes", held_up)
+    monkeypatch.setattr(uploads, "_AT_ONCE", 0.0)
+    films = {
+        name: uploads.Upload(name, f"{name}.png", uploads.sample(label))
+        for name, label in (("a", "NORMAL"), ("b", "PNEUMONIA"), ("c", "TUBERCULOSIS"))
+    }
+    app = open_page("diagnose", uploads=films)
+    assert not app.exception
+    assert app.dataframe[0].value["Answer"].to_list()[1:] == ["…", "…"]
+    assert app.header, "the first film is open before the others are read"
+    app.session_state["upload_chosen"] = "c"
+    app = app.run()
+    assert app.dataframe[0].value["Answer"].to_list()[1] == "…"
+    assert app.dataframe[0].value["Answer"].to_list()[2] != "…"
+
+    go_on.set()
+    assert app.session_state["uploads_work"][1].ended(120)
+    app = app.run()
+    assert not app.exception
+    assert "3 files" in texts(app)
+    assert "…" not in app.dataframe[0].value["Answer"].to_list()
+
+
+def test_the_public_film_is_offered_only_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = uploads._public()
+    assert found is not None
+    assert images.read(found[0], "film.dcm").tags["BodyPartExamined"] == "CHEST"
+    st.cache_data.clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert uploads._public() is None
 
 
 def _annotated() -> bytes:
