@@ -11,7 +11,7 @@ import tiny
 from scipy.special import expit
 
 from cxr_core import images
-from cxr_core.diagnosis import bundle, explain
+from cxr_core.diagnosis import bundle, explain, single_pass
 from cxr_core.diagnosis.predictor import Predictor
 from cxr_core.errors import BundleError
 from cxr_core.evaluation import metrics
@@ -183,6 +183,19 @@ def test_films_in_batches_get_the_maps_of_one(three: Predictor, films: list[Radi
         alone = three.heatmap(film, "PNEUMONIA")
         assert answer.heatmap is not None
         np.testing.assert_allclose(answer.heatmap.values, alone.values, atol=1e-5)
+
+
+def test_a_large_network_whose_weights_stay_as_they_are_answers_alike(
+    three: Predictor,
+    three_class_bundle: Path,
+    films: list[Radiograph],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    squares = np.stack([three.square(film) for film in films[:3]])
+    monkeypatch.setattr(single_pass, "_FEW_WEIGHTS", 0)
+    large = Predictor(three_class_bundle)
+    assert large.logits(squares) == pytest.approx(three.logits(squares), abs=1e-5)
+    assert large.logits(255 - squares) != pytest.approx(three.logits(squares), abs=1e-5)
 
 
 def test_an_unknown_target_is_named(binary: Predictor, films: list[Radiograph]) -> None:
