@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from cxr_core.errors import TrainingError
+from cxr_core.training.writer import Unsent
 
 FILE = "checkpoint.npz"
 
@@ -49,6 +50,8 @@ class Checkpoint:
     plateau: Mapping[str, Any]  # what the falling rate remembers; empty for other schedules
     precision: str  # the dtype policy
     stopped: bool = False  # True where training ended here by request
+    # What of these epochs may not be in the run store.
+    unsent: Unsent = field(default_factory=Unsent)
 
     @classmethod
     def of(
@@ -61,6 +64,7 @@ class Checkpoint:
         plateau: Mapping[str, Any],
         precision: str,
         stopped: bool,
+        unsent: Unsent,
     ) -> "Checkpoint":
         """Copy the state of a compiled model and what goes with it."""
         return cls(
@@ -72,6 +76,7 @@ class Checkpoint:
             plateau=dict(plateau),
             precision=precision,
             stopped=stopped,
+            unsent=unsent,
         )
 
     def restore(self, model: keras.Model, rate: float) -> None:
@@ -115,12 +120,18 @@ class Checkpoint:
             "plateau": dict(self.plateau),
             "precision": self.precision,
             "stopped": self.stopped,
+            "points": self.unsent.points,
+            "files": [name for name, _ in self.unsent.files],
         }
         arrays: dict[str, Any] = {
             "facts": np.array(json.dumps(facts)),
             **{f"model/{i:05}": array for i, array in enumerate(self.model)},
             **{f"best/{i:05}": array for i, array in enumerate(self.best.weights)},
             **{f"optimizer/{name}": array for name, array in self.optimizer.items()},
+            **{
+                f"file/{i:05}": np.frombuffer(content, np.uint8)
+                for i, (_, content) in enumerate(self.unsent.files)
+            },
         }
         part = folder / f"{FILE}.part"
         with part.open("wb") as file:
@@ -167,6 +178,13 @@ class Checkpoint:
             plateau=facts["plateau"],
             precision=facts["precision"],
             stopped=facts["stopped"],
+            unsent=Unsent(
+                tuple((name, step, value, at) for name, step, value, at in facts["points"]),
+                tuple(
+                    (name, content.tobytes())
+                    for name, content in zip(facts["files"], group("file/").values(), strict=True)
+                ),
+            ),
         )
 
 

@@ -55,6 +55,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
     plateau = schedules.plateau(config.stop) if config.optimise.schedule == "plateau" else None
     if state is not None:
         run.note(f"The run was resumed after epoch {state.epoch}.")
+        run.send_again(state.unsent)
         requests.stopped = state.stopped
         keeper.best = state.best
         if plateau is not None:
@@ -83,6 +84,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
         def keep(model: keras.Model, epoch: int, rate: float = stage.rate) -> None:
             nonlocal state
             memory = plateau.memory if plateau is not None else {}
+            run.points({"best_epoch": keeper.best.epoch}, epoch)
             state = Checkpoint.of(
                 model,
                 epoch=epoch,
@@ -91,9 +93,9 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
                 plateau=memory,
                 precision=policy,
                 stopped=requests.stopped,
+                unsent=run.unsent,
             )
             saver.save(state)
-            run.points({"best_epoch": keeper.best.epoch}, epoch)
 
         training = films.training(config, stage.size)
         validate = Validate(model, films, config, stage.size, run.obey)

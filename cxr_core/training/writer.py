@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -33,6 +34,14 @@ _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # seconds between tries at a store t
 
 class RunCancelled(Exception):  # noqa: N818 - nothing went wrong
     """Somebody asked the run to end and keep nothing."""
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """What a run recorded that may not have reached its store."""
+
+    points: tuple[tuple[str, int, float, float], ...] = ()  # as `RunStore.log_points` takes them
+    files: tuple[tuple[str, bytes], ...] = ()  # name and content
 
 
 class RunWriter:
@@ -137,6 +146,18 @@ class RunWriter:
         """Keep a small file as an artefact ("folder/file") within about a second, at no wait."""
         with self._lock:
             self._files.append((name, content))
+
+    @property
+    def unsent(self) -> Unsent:
+        """What is still on its way to the store: lost if the process were killed now."""
+        with self._lock:
+            return Unsent(tuple(self._points), tuple(self._files))
+
+    def send_again(self, unsent: Unsent) -> None:
+        """Record what an earlier worker may not have come to; what did arrive is not doubled."""
+        with self._lock:
+            self._points += unsent.points
+            self._files += unsent.files
 
     def file(self, local: Path) -> None:
         """Keep a local file or folder as an artefact, under its own name."""
