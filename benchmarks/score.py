@@ -6,13 +6,12 @@ The folder: phantoms of 1,300 x 1,000 px with a film's grain as gray JPEGs, abou
 as clinical ones have, or the films of DIR. The model: EfficientNet-Lite0 at 224 px with a gate
 fitted on phantoms, or the bundle. Scoring is `scoring.score`, which `predict` writes out: files
 read and decoded, gate, network, probabilities. Bare is the network alone, a traced call on batches
-of 32 squares. Both go by turns in this process, and the medians of the rounds are compared. Memory
-is the peak of a `predict --csv` of that folder in a process of its own.
+of 8 or of 32 squares, whichever is faster. Both go by turns in this process, and the medians of the
+rounds are compared. Memory is the peak of a `predict --csv` of that folder in its own process.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -103,16 +102,19 @@ def measure(model: Path, folder: Path, rounds: int) -> dict[str, float]:
     network = load(model, predictor.info)
     traced = tf.function(lambda films: network(tf.cast(films, tf.float32), training=False))
     paths = list(scoring.find([folder]))
-    squares = np.stack(
-        [predictor.square(predictor.read(path)) for path, _ in paths[: scoring.BATCH]]
-    )[..., None]
-    batches = len(paths) // len(squares)
+    squares = np.stack([predictor.square(predictor.read(path)) for path, _ in paths[:32]])[
+        ..., None
+    ]
 
     def bare() -> float:
+        return max(bare_at(batch) for batch in (8, 32))
+
+    def bare_at(batch: int) -> float:
+        films, times = squares[:batch], len(paths) // (2 * batch)
         began = time.perf_counter()
-        for _ in range(batches):
-            traced(squares).numpy()
-        return batches * len(squares) / (time.perf_counter() - began)
+        for _ in range(times):
+            traced(films).numpy()
+        return times * batch / (time.perf_counter() - began)
 
     def scored() -> float:
         began = time.perf_counter()
@@ -123,7 +125,7 @@ def measure(model: Path, folder: Path, rounds: int) -> dict[str, float]:
             raise SystemExit(f"{refused} of {len(outcomes)} films were refused: not comparable.")
         return len(outcomes) / taken
 
-    traced(squares).numpy()
+    bare()
     list(scoring.score(predictor, paths[: 2 * scoring.BATCH]))
     rates = np.array([(bare(), scored(), bare()) for _ in range(rounds)])
     alone = np.median(rates[:, [0, 2]].mean(axis=1))
@@ -141,14 +143,25 @@ def measure(model: Path, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _peak(model: Path, folder: Path) -> float:
-    """Return the peak resident memory of a `predict` of the folder, MiB."""
+    """Return the peak resident memory of a `predict` of the folder, MiB; Linux alone tells it."""
+    # Not from the system's account of children: a fork begins it with its parent's memory.
+    code = (
+        "import re, runpy, sys\n"
+        "try:\n    runpy.run_module('cxr_core', run_name='__main__')\n"
+        "finally:\n    status = open('/proc/self/status').read()\n"
+        "    print(re.search(r'VmHWM:\\s*(\\d+) kB', status)[1])"
+    )
     with tempfile.TemporaryDirectory() as name:
         table = str(Path(name) / "answers.csv")
-        command = [sys.executable, "-m", "cxr_core", "predict", str(model), str(folder)]
-        subprocess.run(
-            [*command, "--csv", table], check=True, cwd=REPOSITORY, stderr=subprocess.DEVNULL
+        said = subprocess.run(
+            [sys.executable, "-c", code, "predict", str(model), str(folder), "--csv", table],
+            check=True,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return int(said.stdout) / 1024
 
 
 def main() -> None:

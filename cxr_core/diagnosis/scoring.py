@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from cxr_core.diagnosis.bundle import BundleInfo
     from cxr_core.diagnosis.predictor import Diagnosis, Predictor, Prepared
 
-# Films that the network is asked about at a time, and as many with heat maps, whose backward pass
-# keeps every layer's output. More would not make it faster on a CPU.
-BATCH, MAPPED_BATCH = 32, 8
-AHEAD = 2  # batches of films that are read while the network computes
+# Films that the network is asked about at a time. On a CPU more take as long a film, and memory.
+BATCH = 8
+AHEAD = 3  # batches of films that are read while the network computes
 # Films decoded at a time. OpenCV and zlib let other threads run meanwhile; more than the cores
 # would only hold more films at their full size in memory.
 READERS = min(8, os.cpu_count() or 1)
@@ -146,19 +145,18 @@ def score(
     """
     model = version(predictor.info)
     names = _Names(overlays)
-    size = BATCH if overlays is None else MAPPED_BATCH
     wanted = ((path, place) for path, place in names.give(films) if not skip(path))
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="films")
     try:
         ahead: deque[tuple[Path, Path | None, Future[Prepared | str]]] = deque()
 
         def read_on() -> None:
-            for path, place in islice(wanted, (1 + AHEAD) * size - len(ahead)):
+            for path, place in islice(wanted, (1 + AHEAD) * BATCH - len(ahead)):
                 ahead.append((path, place, pool.submit(_read, predictor, path)))
 
         read_on()
         while ahead:
-            batch = [ahead.popleft() for _ in range(min(size, len(ahead)))]
+            batch = [ahead.popleft() for _ in range(min(BATCH, len(ahead)))]
             read = [film.result() for _, _, film in batch]
             read_on()
             readable = [film for film in read if not isinstance(film, str)]

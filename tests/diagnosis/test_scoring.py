@@ -80,7 +80,7 @@ def test_every_file_has_an_outcome_and_a_bad_one_stops_nothing(
 
 
 def test_a_film_scores_the_same_alone_and_in_a_batch(predictor: Predictor, phantoms: Path) -> None:
-    paths = sorted((phantoms / "images").iterdir())[: scoring.MAPPED_BATCH + 2]
+    paths = sorted((phantoms / "images").iterdir())[: scoring.BATCH + 2]
     together = list(scoring.score(predictor, scoring.find(paths)))
     assert [outcome.path for outcome in together] == paths
     (alone,) = scoring.score(predictor, scoring.find(paths[-1:]))
