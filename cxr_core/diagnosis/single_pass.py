@@ -91,12 +91,9 @@ class SinglePass:
 
         films = tf.TensorSpec([None, size, size, 1], tf.uint8)
         # One graph for every number of films, so that no call is slowed by tracing again.
-        self._plain = tf.function(plain, input_signature=[films], autograph=False)
-        self._fastest: Callable[[tf.Tensor], Sequence[tf.Tensor]] | None = None
-        self._weights = model.count_params()
-        self._mapped = tf.function(
-            mapped, input_signature=[films, tf.TensorSpec([None], tf.int32)], autograph=False
-        )
+        fold = model.count_params() <= _FEW_WEIGHTS
+        self._plain = _Graph(plain, [films], fold)
+        self._mapped = _Graph(mapped, [films, tf.TensorSpec([None], tf.int32)], fold)
 
     def answers(
         self, squares: np.ndarray, *, targets: np.ndarray | None = None, batch_size: int = 32
@@ -113,7 +110,7 @@ class SinglePass:
         for start in range(0, len(squares), batch_size):
             films = squares[start : start + batch_size, :, :, None]
             if targets is None:
-                parts.append(self._without_maps()(tf.constant(films)))
+                parts.append(self._plain(films))
             else:
                 parts.append(
                     self._mapped(films, targets[start : start + batch_size].astype(np.int32))
@@ -124,20 +121,6 @@ class SinglePass:
         )
         chosen, *maps = rest or (np.empty(0, np.int32),)
         return Answers(logits, features, look, chosen, tuple(maps))
-
-    def _without_maps(self) -> Callable[[tf.Tensor], Sequence[tf.Tensor]]:
-        """Return the graph without heat maps, at the first call made faster where that pays.
-
-        With weights that are constants, TensorFlow folds normalisation into convolutions: a quarter
-        less work for an EfficientNet-Lite0 on a CPU. The copies of the weights that it makes for
-        that cost a ResNet-50 more than a gigabyte, for a tenth.
-        """
-        if self._fastest is None:
-            self._fastest = self._plain
-            if self._weights <= _FEW_WEIGHTS:
-                traced = self._plain.get_concrete_function()
-                self._fastest = convert_variables_to_constants_v2(traced)
-        return self._fastest
 
     def _chosen(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """Return int32 (n,): the targets, and where none is named the most probable finding."""
@@ -152,6 +135,36 @@ class SinglePass:
         if self._outputs == 1:
             return tf.where(chosen == 1, 1.0, -1.0)[:, None]
         return tf.one_hot(chosen, self._outputs)
+
+
+class _Graph:
+    """A traced computation, at its first call made faster where that pays.
+
+    With weights that are constants, TensorFlow folds normalisation into convolutions: a quarter
+    less work for an EfficientNet-Lite0 on a CPU. The copies of the weights that it makes for that
+    cost a ResNet-50 more than a gigabyte, for a tenth.
+
+    Args:
+        compute: takes and gives tensors.
+        signature: of the tensors that it takes.
+        fold: whether the weights become constants: they must not change any more.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[..., Sequence[tf.Tensor]],
+        signature: Sequence[tf.TensorSpec],
+        fold: bool,
+    ) -> None:
+        self._traced = tf.function(compute, input_signature=signature, autograph=False)
+        self._fold = fold
+        self._ready: Callable[..., Sequence[tf.Tensor]] | None = None
+
+    def __call__(self, *arrays: np.ndarray) -> Sequence[tf.Tensor]:
+        if self._ready is None:
+            traced = self._traced.get_concrete_function()
+            self._ready = convert_variables_to_constants_v2(traced) if self._fold else self._traced
+        return self._ready(*map(tf.constant, arrays))
 
 
 def look_layers(model: keras.Model, cam_layer: str) -> tuple[str, ...]:
