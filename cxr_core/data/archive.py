@@ -153,8 +153,8 @@ def _check_table(upload: BinaryIO, filename: str, limits: Limits) -> None:
     start = max(0, upload.seek(0, os.SEEK_END) - _LONGEST_END)
     upload.seek(start)
     tail = upload.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
+    end = tail.rfind(b"PK\x05\x06", 0, -18)  # a record has 22 bytes, and may hold these within
+    if end < 0:
         return  # no archive, as zipfile will find
     size = int.from_bytes(tail[end + 12 : end + 16], "little")
     if tail[max(0, end - 20) : end].startswith(b"PK\x06\x07"):  # APPNOTE 4.3.14 and 4.3.15

@@ -47,6 +47,12 @@ def patched(change: Callable[[zipfile.ZipInfo], None]) -> io.BytesIO:
     return upload
 
 
+def with_a_misleading_end() -> io.BytesIO:
+    """Too many files, and an end record that holds its own signature as the table's place."""
+    raw = packed({f"{n:0200}.png": b"" for n in range(30)}).getvalue()
+    return io.BytesIO(raw[:-6] + b"PK\x05\x06" + raw[-2:])
+
+
 def outcome(folder: Path) -> dict[str, str]:
     frame = sources.open_catalog(str(folder)).frame
     return dict(zip(frame["path"], frame["label"], strict=True))
@@ -313,6 +319,7 @@ def test_a_damaged_member_does_not_stop_the_others() -> None:
         (lambda: packed({"../a.png": film()}), "outside the archive's own folder"),
         (lambda: in_the_table_of_contents(8, 0x1), "without a password"),
         (lambda: packed({f"{n:0200}.png": b"" for n in range(30)}), "table of contents"),
+        (lambda: with_a_misleading_end(), "table of contents"),
         (lambda: io.BytesIO(b"no archive"), "is no zip archive"),
     ],
 )
