@@ -98,9 +98,8 @@ def _interval(had: np.ndarray, groups: np.ndarray, seed: int) -> list[float] | N
     patients = np.unique(groups, return_inverse=True)[1]
     shares = np.concatenate(
         [
-            np.divide(weights @ had, total, out=np.full(len(total), np.nan), where=total > 0)
+            weights @ had / weights.sum(axis=1)  # each patient has films here
             for weights in resample_weights(patients, _RESAMPLES, seed)
-            for total in (weights.sum(axis=1),)
         ]
     )
     return share_interval(float(had.mean()), shares, int(patients.max()) + 1)
