@@ -255,7 +255,7 @@ def expected(folder: Path, everybody: list[dict[str, bytes]]) -> list[dict[str, 
     from cxr_core.diagnosis import sentences
     from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.errors import UnreadableImageError
-    from cxr_core.ui import loaders
+    from cxr_core.ui import loaders, words
 
     predictor = Predictor(folder)
 
@@ -263,7 +263,7 @@ def expected(folder: Path, everybody: list[dict[str, bytes]]) -> list[dict[str, 
         try:
             film = predictor.read(data, name)
         except UnreadableImageError as error:
-            return Expected(None, None, str(error))
+            return Expected(None, None, words.plain(str(error)))
         answer = predictor.diagnose(film, heatmap=False)
         return Expected(
             loaders.data_url(loaders.jpeg(film.pixels, 96)),

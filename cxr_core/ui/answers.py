@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 def card(reading: Reading, predictor: "Predictor") -> None:
     """Draw the result for one file: the evidence on the left, the answer on the right."""
     if reading.film is None:
-        st.error(
-            reading.error, title=f"{reading.upload.name} was not read", icon=":material/draft:"
-        )
+        name = words.plain(reading.upload.name)
+        st.error(words.plain(reading.error), title=f"{name} was not read", icon=":material/draft:")
         return
     diagnosis = reading.diagnosis
     assert diagnosis is not None  # a film that could be read has been asked about
@@ -36,7 +35,7 @@ def card(reading: Reading, predictor: "Predictor") -> None:
 def _answer(reading: Reading, diagnosis: "Diagnosis", predictor: "Predictor") -> None:
     film, info = reading.film, predictor.info
     assert film is not None
-    st.caption(film.name)
+    st.caption(words.plain(film.name))
     if diagnosis.accepted:
         _judged(reading, diagnosis, info)
         standing_view.show(predictor, film, diagnosis, reading.upload.digest)
@@ -45,7 +44,9 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", predictor: "Predictor") ->
     for limit in diagnosis.unchecked:
         st.caption(f":material/shield_question: {limit}")
     facts = [f"{film.format}, {film.mode}, {film.width} × {film.height} px", *film.notes]
-    facts += [f"{name}: {value}" for name, value in film.tags.items()]
+    # How the film was taken; of the patient nothing, not even age and sex.
+    taken = ((name, value) for name, value in film.tags.items() if not name.startswith("Patient"))
+    facts += [f"{name}: {value}" for name, value in taken]
     with st.expander("About this file"):
         st.markdown("\n".join(f"- {fact}" for fact in facts))
     _signature(reading, info)
@@ -108,4 +109,4 @@ def _signature(reading: Reading, info: BundleInfo) -> None:
             notices.synthetic_badge(True, "Synthetic film")
         if info.data.synthetic:
             st.badge("Model learned from synthetic films", icon=":material/draw:", color="gray")
-    st.caption(f"{info.name}. {NOT_FOR_CLINICAL_USE}")
+    st.caption(f"{words.plain(info.name)}. {NOT_FOR_CLINICAL_USE}")

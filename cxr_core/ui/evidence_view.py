@@ -100,7 +100,8 @@ def _kept(key: str, first: HeatMap) -> _Kept:
 
 
 def _alone(film: images.Radiograph, key: str) -> None:
-    st.image(loaders.jpeg(film.pixels, _VIEW), caption=film.name, alt=f"Film {film.name}")
+    name = words.plain(film.name)
+    st.image(loaders.jpeg(film.pixels, _VIEW), caption=name, alt=f"Film {film.name}")
     _closer(film, key)
 
 

@@ -56,7 +56,7 @@ def windowed(pixels: np.ndarray, level: float, window: float, invert: bool = Fal
 
 
 def _closer(film: images.Radiograph, key: str) -> None:
-    st.caption(film.name)
+    st.caption(words.plain(film.name))
     viewer, panel = st.columns([2, 1], gap="medium")
     with panel:
         level, window, invert = window_controls(key)
