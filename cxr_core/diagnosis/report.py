@@ -29,7 +29,7 @@ BURNED_IN = (
     "before you hand this on."
 )
 REFUSED = "The model's gate refused this image: the numbers are not to be relied on."
-_SIDE = 1_000  # px, longer side of the pictures: 280 dots an inch where a film takes half the sheet
+SIDE = 1_000  # px, longer side of the pictures: 280 dots an inch where a film takes half the sheet
 _QUALITY = 88  # of their JPEGs
 _WIDE, _HALF, _HIGHEST, _CAPTION = 184, 89.5, 130, 9  # mm, of the pictures on the sheet
 _BARS = 5  # classes that get a bar of their own
@@ -66,6 +66,7 @@ def page(
     *,
     synthetic: bool = False,
     made: datetime | None = None,
+    side: int = SIDE,
 ) -> str:
     """Return the report of one film as HTML, about 0.4 MB.
 
@@ -76,6 +77,7 @@ def page(
         shown: the heat map to show; the answer's own by default.
         synthetic: whether the film is one of the app's own drawings.
         made: when; now by default.
+        side: px, at most, of the longer side of the pictures.
     """
     info = predictor.info
     if shown is None and diagnosis.heatmap is not None:
@@ -96,7 +98,7 @@ def page(
         ),
         answer=markup.escape(_headline(diagnosis)),
         reasons=_list(_reasons(diagnosis), "reasons"),
-        pictures=_pictures(film, shown),
+        pictures=_pictures(film, shown, side),
         bars=_bars(diagnosis),
         trust=f"<h2>{heading}</h2>\n{_list(told, 'trust')}" if told else "",
         film=_facts(_about_film(film)),
@@ -151,15 +153,15 @@ def _trust(predictor: "Predictor", film: "Radiograph", diagnosis: "Diagnosis") -
 def _sane(info: "BundleInfo") -> str:
     """Return what the model's own probes found of its heat maps; "" where they were not asked."""
     findings = (info.probes or {}).get("findings", [])
-    words = (each["words"] for each in findings if each["name"] == "sanity" and each["value"])
-    return next(words, "")
+    asked = (each for each in findings if each["name"] == "sanity")
+    return next((each["words"] for each in asked if each["value"] is not None), "")
 
 
 # -- the parts -------------------------------------------------------------------------------------
 
 
-def _pictures(film: "Radiograph", shown: Shown | None) -> str:
-    pixels = fitted(film.pixels, _SIDE)
+def _pictures(film: "Radiograph", shown: Shown | None, side: int) -> str:
+    pixels = fitted(film.pixels, side)
     pictures = [_picture(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), "Film", "The film")]
     if shown is not None:
         pictures.append(

@@ -38,6 +38,14 @@ def version(info: "BundleInfo") -> str:
     return info.model_sha256[:12]
 
 
+def fault(name: str, error: Exception) -> str:
+    """Return what is told of a film that the program failed to read; nothing of what it holds."""
+    return (
+        f"{name} could not be read: the program failed ({type(error).__name__}). Export it again "
+        "as PNG or JPEG, and report the file's kind."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """One file's outcome: an answer or a refusal, or the reason why it could not be read."""
@@ -190,10 +198,7 @@ def _read(predictor: "Predictor", path: Path) -> "Prepared | str":
             return f"There is no file {path}. Check its path."
         return str(error)
     except Exception as error:  # a fault of the program, which must not cost the other films
-        return (
-            f"{path.name} could not be read: the program failed ({type(error).__name__}). Export "
-            "it again as PNG or JPEG, and report the file's kind."
-        )
+        return fault(path.name, error)
 
 
 def _draw(path: Path, heatmap: explain.HeatMap, place: Path) -> Path | None:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 _STATE = "reports_packing"
 # Films whose archive is made by the click that downloads it: seconds. A browser waits 3 minutes.
 _AT_ONCE = 20
-_ROOM = 250_000_000  # bytes of heat maps in an archive, which is made in memory
-_BYTES_A_PIXEL = 1.5  # of a heat map over a film as PNG, about
+_ROOM = 250_000_000  # bytes of pictures in an archive, which is made in memory
 _TABLE = "answers.csv"
 
 
@@ -40,6 +39,7 @@ class _Kind:
     file: str
     # A film's part by the longer side that there is room for, px: suffix and contents, or None.
     part: "Callable[[Predictor, Reading, int], tuple[str, bytes] | None]"
+    bytes_a_pixel: float  # of the part, about
 
 
 class _Ended(Exception):  # noqa: N818 - an answer, no error
@@ -68,6 +68,8 @@ def offer(predictor: "Predictor", reading: Reading, outcomes: Sequence[Outcome |
             _of_one(predictor, reading)
         if len(outcomes) > 1:
             _of_all(predictor, found, complete=len(found) == len(outcomes))
+        else:
+            forget()
     _progress()
 
 
@@ -216,7 +218,7 @@ def pack(
     """
     file = io.BytesIO()
     names = _names([outcome.upload.name for outcome in found])
-    side = math.isqrt(int(_ROOM / _BYTES_A_PIXEL / max(1, len(found))))
+    side = math.isqrt(int(_ROOM / kind.bytes_a_pixel / max(1, len(found))))
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_TABLE, table(predictor.info, found), zipfile.ZIP_DEFLATED)
         for done, (name, outcome) in enumerate(zip(names, found, strict=True)):
@@ -246,17 +248,22 @@ def _png(rgb: np.ndarray) -> bytes:
 
 
 def _report(predictor: "Predictor", reading: Reading, side: int) -> tuple[str, bytes] | None:
-    """Return a film's report."""
+    """Return a film's report, its pictures' longer side at most ``side`` px."""
     if reading.film is None or reading.diagnosis is None:
         return None
-    synthetic = reading.upload.synthetic
-    page = report.page(predictor, reading.film, reading.diagnosis, synthetic=synthetic)
+    page = report.page(
+        predictor,
+        reading.film,
+        reading.diagnosis,
+        synthetic=reading.upload.synthetic,
+        side=min(side, report.SIDE),
+    )
     return "-report.html", page.encode("utf-8", "replace")
 
 
 _KINDS = (
-    _Kind("Heat maps", ":material/gradient:", "heatmaps.zip", _heat_map),
-    _Kind("Reports", ":material/summarize:", "reports.zip", _report),
+    _Kind("Heat maps", ":material/gradient:", "heatmaps.zip", _heat_map, 1.5),
+    _Kind("Reports", ":material/summarize:", "reports.zip", _report, 0.5),
 )
 
 

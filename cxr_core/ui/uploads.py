@@ -20,7 +20,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from cxr_core import images
 from cxr_core.data import archive, phantom
-from cxr_core.diagnosis import gate
+from cxr_core.diagnosis import gate, scoring
 from cxr_core.errors import DatasetError, UnreadableImageError
 from cxr_core.ui import background, evidence_view, loaders, words
 
@@ -116,8 +116,7 @@ def insist(digest: str) -> None:
 def remove(digest: str) -> None:
     """Forget one film and what was read from it."""
     _films().pop(digest, None)
-    for key in [key for key in _found() if key[1] == digest]:
-        del _found()[key]
+    _drop(digest)
     st.session_state.pop(_OPEN, None)
     evidence_view.forget()
 
@@ -273,7 +272,10 @@ def _judge(
             for insisted in (False, True):
                 asked = [upload for upload in batch if upload.insisted == insisted]
                 for outcome in _outcomes(asked, predictor, insisted):
-                    found[model, outcome.upload.digest] = outcome
+                    key = model, outcome.upload.digest
+                    found[key] = outcome
+                    if key[1] not in films:  # removed meanwhile: an outcome holds its file
+                        found.pop(key, None)
         done += len(batch)
 
 
@@ -300,10 +302,12 @@ def _decoded(
     """Return the film of a file with what was put right, or why the file cannot be read."""
     try:
         film = reader(upload.data, upload.name)
+        for how in upload.mends:
+            film = gate.mended(film, how)
     except UnreadableImageError as error:
         return str(error)
-    for how in upload.mends:
-        film = gate.mended(film, how)
+    except Exception as error:  # a fault of the program, which must not cost the other films
+        return scoring.fault(upload.name, error)
     return film
 
 
@@ -337,8 +341,16 @@ def _change(digest: str, changed: Upload) -> None:
     kept = [changed if upload.digest == digest else upload for upload in films.values()]
     films.clear()
     films |= {upload.digest: upload for upload in kept}
+    _drop(digest)
     if st.session_state.get(_CHOSEN) == digest:
         choose(changed.digest)
+
+
+def _drop(digest: str) -> None:
+    """Forget what was read of a film that is no longer held; others may be added meanwhile."""
+    found = _found()
+    for key in [key for key in list(found) if key[1] == digest]:
+        found.pop(key, None)
 
 
 def _tell(reason: str, name: str = "") -> None:

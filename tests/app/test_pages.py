@@ -10,7 +10,9 @@ import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -27,7 +29,7 @@ from cxr_core import images
 from cxr_core.config import RunConfig
 from cxr_core.data import phantom, sources
 from cxr_core.training.tracking import TAG_DATA, RunStore, Status
-from cxr_core.ui import film_table, uploads
+from cxr_core.ui import background, film_table, uploads
 
 Open = Callable[..., AppTest]
 
@@ -219,6 +221,8 @@ def test_a_refused_picture_has_no_number_until_somebody_insists(
     assert app.header[0].value == "Refused, answered on request"
     assert "not to be relied on" in texts(app)
     assert app.get("plotly_chart")
+    held = set(app.session_state["uploads"])
+    assert {film for _, film in app.session_state["outcomes"]} == held  # the refusal is forgotten
 
 
 @pytest.mark.slow
@@ -282,6 +286,8 @@ def test_a_zip_becomes_films_and_a_row_opens_its_film(open_page: Open, finished:
     app.session_state["upload_chosen"] = uploads_held[2].digest
     app = app.run()
     assert film_table.BURNED_IN in [warning.value for warning in app.warning]
+    assert "ViewPosition: PA" in texts(app)
+    assert "034Y" not in texts(app)
     app = next(b for b in app.button if b.label == "Remove this film").click().run()
     assert "annotated.dcm" not in app.dataframe[0].value["File"].to_list()
     app = next(b for b in app.button if b.label == "Remove all").click().run()
@@ -322,6 +328,25 @@ def test_the_page_is_of_use_while_films_are_read_beside_it(
     assert "…" not in app.dataframe[0].value["Answer"].to_list()
 
 
+def test_a_film_that_is_removed_while_it_is_read_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, gone = (uploads.Upload(name, f"{name}.png", b"x") for name in "ab")
+    films, found = {"a": kept, "b": gone}, {}
+
+    def removed(asked: list[uploads.Upload], *_: object) -> Iterator[uploads.Outcome]:
+        films.pop("b", None)
+        yield from (uploads.Outcome(upload, None) for upload in asked)
+
+    monkeypatch.setattr(uploads, "_outcomes", removed)
+    predictor = SimpleNamespace(info=SimpleNamespace(model_sha256="m"))
+    work = partial(uploads._judge, predictor=predictor, films=films, found=found)  # type: ignore[arg-type]
+    task = background.Task(work)
+    assert task.ended(60)
+    assert task.result() is None
+    assert list(found) == [("m", "a")]
+
+
 def test_the_public_film_is_offered_only_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -346,6 +371,7 @@ def _annotated() -> bytes:
     dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 7, 0, 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BurnedInAnnotation = "YES"
+    dataset.ViewPosition, dataset.PatientAge = "PA", "034Y"
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

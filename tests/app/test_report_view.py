@@ -4,6 +4,7 @@ import csv
 import io
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -90,6 +91,21 @@ def test_an_archive_holds_a_heat_map_of_every_answered_film_and_the_table(
             "normal-report.html",
         ]
         assert "in colour" in packed.read("cat-report.html").decode()
+        small = packed.read("normal-report.html")
+    whole = report_view._report(predictor, uploads.read(found[-2].upload, predictor), 1_000)
+    assert whole is not None
+    assert len(small) < 0.7 * len(whole[1])  # its pictures have less room
+
+
+def test_a_film_on_which_the_program_fails_costs_no_other() -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("patient Doe")
+
+    upload = Upload("a", "a.png", b"x")
+    reading = uploads.read(upload, SimpleNamespace(read=fail))  # type: ignore[arg-type]
+    assert reading.film is reading.diagnosis is None
+    assert reading.error.startswith("a.png could not be read: the program failed (RuntimeError)")
+    assert "Doe" not in reading.error
 
 
 def test_no_name_in_an_archive_stands_twice_or_leads_out_of_it() -> None:
@@ -158,6 +174,11 @@ def test_many_films_are_packed_beside_the_page_until_others_come(
     assert zipfile.ZipFile(io.BytesIO(task.result())).testzip() is None
     assert page.button(key="report:make:Reports").disabled is False
 
+    page.session_state["outcomes"] = found[:1]
+    page.run()
+    assert "reports_packing" not in page.session_state
+    page.session_state["outcomes"] = found
+    page.run().button(key="report:make:Heat maps").click().run()
     page.session_state["outcomes"] = found[:3]
     page.run()
     assert "reports_packing" not in page.session_state
