@@ -84,13 +84,12 @@ def _of_one(predictor: "Predictor", reading: Reading) -> None:
     upload, film, diagnosis = reading.upload, reading.film, reading.diagnosis
     assert film is not None and diagnosis is not None  # it could be read
     view = evidence_view.in_view(predictor, upload.digest)
-    stem = PurePosixPath(upload.name).stem
     st.download_button(
         "Report of this film (HTML)",
         data=lambda: report.page(
             predictor, film, diagnosis, view(), synthetic=upload.synthetic
         ).encode("utf-8", "replace"),
-        file_name=f"{stem}-report.html",
+        file_name=f"{next(_names([upload.name]))}-report.html",
         mime="text/html",
         icon=":material/summarize:",
         on_click="ignore",
