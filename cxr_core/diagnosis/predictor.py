@@ -46,6 +46,7 @@ class Diagnosis:
     # From the films that the model learned from: 1 is the limit; None where not computed.
     distance: float | None = None
     features: np.ndarray | None = None  # float32 (d,): what the logits are computed from
+    square: np.ndarray | None = None  # uint8 (size, size): what the network saw; None where refused
     burned_in: bool = False  # whether the film's header says that its pixels hold text
 
 
@@ -259,7 +260,7 @@ class Predictor:
         force: bool,
     ) -> Diagnosis:
         classes, threshold = self.info.classes, self.info.threshold.value
-        label = probability = abnormal = heatmap = features = None
+        label = probability = abnormal = heatmap = features = square = None
         probabilities: dict[str, float] = {}
         if answers is not None and row is not None and (force or not refusals):
             logits = metrics.expand_logits(answers.logits[row : row + 1])
@@ -269,7 +270,7 @@ class Predictor:
             probability = probabilities[label]
             abnormal = float(metrics.abnormal(table)[0])
             heatmap = self._heatmap(answers, row) if answers.maps else None
-            features = answers.features[row]
+            features, square = answers.features[row], film.square
         return Diagnosis(
             name=film.name,
             accepted=not refusals,
@@ -287,6 +288,7 @@ class Predictor:
             unchecked=() if self._known else (gate.UNCHECKED,),
             distance=distance,
             features=features,
+            square=square,
             burned_in=film.burned_in,
         )
 

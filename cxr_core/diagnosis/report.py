@@ -83,7 +83,7 @@ def page(
     if shown is None and diagnosis.heatmap is not None:
         shown = Shown(diagnosis.heatmap)
     when = made or datetime.now().astimezone()
-    told = _trust(predictor, film, diagnosis) if diagnosis.accepted else []
+    told = _trust(predictor, diagnosis) if diagnosis.accepted else []
     told += list(diagnosis.unchecked)
     heading = "How far to trust it" if diagnosis.accepted else "What was not checked"
     return _PAGE.format(
@@ -134,12 +134,11 @@ def _reasons(diagnosis: "Diagnosis") -> list[str]:
     return [*shown[:-1], shown[-1] + rest] if shown else []
 
 
-def _trust(predictor: "Predictor", film: "Radiograph", diagnosis: "Diagnosis") -> list[str]:
+def _trust(predictor: "Predictor", diagnosis: "Diagnosis") -> list[str]:
     """Return what an accepted film's answer is worth, a sentence or two each."""
     info = predictor.info
-    steady = stability.measure(
-        predictor.probabilities, predictor.square(film), info.threshold.value
-    )
+    assert diagnosis.square is not None  # it has an answer
+    steady = stability.measure(predictor.probabilities, diagnosis.square, info.threshold.value)
     told = (
         standing.fared(info, diagnosis),
         steady.words,

@@ -38,7 +38,7 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", predictor: "Predictor") ->
     st.caption(words.plain(film.name))
     if diagnosis.accepted:
         _judged(reading, diagnosis, info)
-        standing_view.show(predictor, film, diagnosis, reading.upload.digest)
+        standing_view.show(predictor, diagnosis, reading.upload.digest)
     else:
         _refused(reading, diagnosis, info)
     for limit in diagnosis.unchecked:

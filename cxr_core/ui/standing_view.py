@@ -7,7 +7,6 @@ import streamlit as st
 from cxr_core.diagnosis import similar, stability, standing
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.stability import Stability
-from cxr_core.images import Radiograph
 from cxr_core.ui import results_view, words
 
 if TYPE_CHECKING:
@@ -17,12 +16,11 @@ _STEADY = "stability"  # of the film that is looked at; another film takes its p
 _PREVALENCE = "prevalence_elsewhere"
 
 
-def show(predictor: "Predictor", film: Radiograph, diagnosis: "Diagnosis", key: str) -> None:
+def show(predictor: "Predictor", diagnosis: "Diagnosis", key: str) -> None:
     """Draw what an accepted film's answer is worth.
 
     Args:
         predictor: the model that gave the answer.
-        film: the film.
         diagnosis: the answer.
         key: tells the film from others in this session.
     """
@@ -31,7 +29,7 @@ def show(predictor: "Predictor", film: Radiograph, diagnosis: "Diagnosis", key: 
     told = [
         (":material/history:", standing.fared(info, diagnosis)),
         (":material/straighten:", standing.distance(diagnosis)),
-        (":material/vibration:", steadiness(predictor, film, key).words),
+        (":material/vibration:", steadiness(predictor, diagnosis, key).words),
     ]
     with st.container(gap="small"):
         for icon, sentence in told:
@@ -40,13 +38,14 @@ def show(predictor: "Predictor", film: Radiograph, diagnosis: "Diagnosis", key: 
     _elsewhere(info, diagnosis)
 
 
-def steadiness(predictor: "Predictor", film: Radiograph, key: str) -> Stability:
+def steadiness(predictor: "Predictor", diagnosis: "Diagnosis", key: str) -> Stability:
     """Return what a model says of a film's slight changes; asked once for the film in view."""
     wanted = (predictor.info.model_sha256, key)
     kept: tuple[tuple[str, str], Stability] | None = st.session_state.get(_STEADY)
     if kept is None or kept[0] != wanted:
+        assert diagnosis.square is not None  # it has an answer
         found = stability.measure(
-            predictor.probabilities, predictor.square(film), predictor.info.threshold.value
+            predictor.probabilities, diagnosis.square, predictor.info.threshold.value
         )
         kept = st.session_state[_STEADY] = (wanted, found)
     return kept[1]

@@ -76,7 +76,7 @@ class Outcome:
     """What is kept of a reading for as long as its film is held, a few kilobytes each."""
 
     upload: Upload
-    diagnosis: "Diagnosis | None"  # without heat map and features; None where not read
+    diagnosis: "Diagnosis | None"  # without heat map, features, square; None where not read
     thumbnail: bytes = b""  # JPEG; empty where not read
     burned_in: bool = False  # whether the header says that the pixels hold text
     error: str = ""  # why the file could not be read
@@ -321,7 +321,7 @@ def _outcome(
 
 
 def _compact(diagnosis: "Diagnosis") -> "Diagnosis":
-    return replace(diagnosis, heatmap=None, features=None)
+    return replace(diagnosis, heatmap=None, features=None, square=None)
 
 
 def _films() -> dict[str, Upload]:

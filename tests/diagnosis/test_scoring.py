@@ -168,6 +168,9 @@ def test_a_large_jpeg_is_read_at_a_reduced_scale_and_scores_as_on_the_page(
     page = predictor.diagnose(seen, heatmap=False)
     assert outcome.diagnosis.probabilities == pytest.approx(page.probabilities, abs=1e-6)
     assert outcome.diagnosis.abnormal == pytest.approx(whole.abnormal, abs=0.01)
+    # What is asked again of slight changes is what was answered for, not the film in full.
+    assert np.array_equal(page.square, predictor.square(seen))
+    assert not np.array_equal(page.square, whole.square)
 
 
 def test_what_the_gate_saw_is_told(predictor: Predictor, folder: Path) -> None:
