@@ -39,7 +39,7 @@ class SinglePass:
 
     Args:
         model: flat functional network, (n, size, size, 1) in 0-255 to raw logits. It is not
-            changed.
+            changed, nor may it be once it was asked: its weights may have become constants.
         cam_layers: the layers whose maps are weighed.
         look_layers: the layers that ``look`` is made of; none by default.
 
