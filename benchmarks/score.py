@@ -205,7 +205,7 @@ def main() -> None:
     stored = f" of {bits:.2f} bits a pixel" if bits is not None else ""
     print(
         f"{found['films']} JPEGs{stored}: {found['scored_films_a_second']:.1f} films/s scored.\n"
-        f"The bare network on arrays in memory: {found['bare_films_a_second']:.1f} films/s; scoring "
+        f"Bare network on arrays in memory: {found['bare_films_a_second']:.1f} films/s; scoring "
         f"reaches {_percent(found, 'ratio')}.\n"
         f"With constant weights, as scoring asks it: {found['folded_films_a_second']:.1f} films/s; "
         f"scoring reaches {_percent(found, 'ratio_to_folded')}.\n"
