@@ -568,6 +568,24 @@ def delete(
 
 
 @app.command()
+def publish(
+    model: Model,
+    name: Annotated[str, typer.Argument(help="What it will be called in models/.")],
+) -> None:
+    """Copy a model into models/, where the app offers it and it outlives its run."""
+    from cxr_core.diagnosis import bundle
+    from cxr_core.training import bundle_index
+
+    folder = bundle_index.publish(model, name)
+    info = bundle.read(folder)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    _say(
+        f"{escape(name)} is published: {escape(str(folder))}, {size:.1f} MB. It learned from "
+        f"{escape(info.data.name)}; licence of the data: {escape(info.data.licence)}."
+    )
+
+
+@app.command()
 def doctor() -> None:
     """Look at what is installed, which device there is, what is missing, and how to mend it."""
     from cxr_core import doctor as checks

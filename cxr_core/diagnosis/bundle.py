@@ -11,7 +11,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -178,12 +179,7 @@ def write(
             f"{folder} is there already and is no model bundle, so it is left alone. "
             "Name another folder for the bundle."
         )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
-    try:
+    with _draft(folder) as draft:
         model = draft / MODEL_FILE
         save_model(model)
         info = info.model_copy(
@@ -199,15 +195,35 @@ def write(
             sha256 = _sha256(draft / SIMILAR_FILE)
             alike = info.similar.model_copy(update={"sha256": sha256})
             info = info.model_copy(update={"similar": alike})
-        (draft / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (draft / CARD_FILE).write_text(card.render(info), encoding="utf-8")
+        _write_info(draft, info)
         splits.to_csv(draft / SPLITS_FILE, index=False)
-        draft.chmod(0o755)  # mkdtemp makes it private
-        _move_into_place(draft, folder)
-    except OSError as error:
-        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    return info
+
+
+def copy(source: Path, folder: Path, name: str) -> BundleInfo:
+    """Copy a bundle under another name, whole or not at all; nothing is replaced.
+
+    Args:
+        source: the bundle.
+        folder: where its copy will be; nothing may be there.
+        name: the copy's, as people see it.
+
+    Returns:
+        The copy's info.
+
+    Raises:
+        BundleError: something is at ``folder``, the bundle is damaged, or it cannot be written.
+    """
+    if folder.exists():
+        raise BundleError(f"{folder} is there already. Choose another name, or remove it first.")
+    info = read(source)
+    verified_model(source, info)
+    verified_gate(source, info)
+    verified_similar(source, info)
+    info = info.model_copy(update={"name": name})
+    with _draft(folder) as draft:
+        shutil.copytree(source, draft, dirs_exist_ok=True)
+        _write_info(draft, info)
     return info
 
 
@@ -326,6 +342,33 @@ def _check_version(path: Path, values: Any) -> None:
             f"The bundle {path.parent} has schema version {version}, this program reads up to "
             f"{SCHEMA_VERSION}. Update CXR Studio to use it."
         )
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``folder``, which takes its place where nothing went wrong.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp makes it private
+        _move_into_place(draft, folder)
+    except OSError as error:
+        raise BundleError(f"The bundle {folder} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_info(draft: Path, info: BundleInfo) -> None:
+    (draft / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (draft / CARD_FILE).write_text(card.render(info), encoding="utf-8")
 
 
 def _replaceable(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """Which models there are to use: those published in ``models/`` and those of finished runs."""
 
 import logging
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from cxr_core.errors import BundleError, CxrError, TrainingError
 from cxr_core.training.tracking import Kind, RunStore
 
 _log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,31 @@ def resolve(spec: str, store: RunStore | None = None) -> Path:
             f"Run {run.run_id} has no model: it is {run.status}. Name a finished run."
         )
     return store.path(run.run_id, "bundle")
+
+
+def publish(spec: str, name: str, store: RunStore | None = None) -> Path:
+    """Copy a model into ``models/``, where the app offers it by name and it outlives its run.
+
+    Args:
+        spec: as for :func:`resolve`.
+        name: what it will be called: letters, digits, hyphens and underscores.
+        store: where runs are kept.
+
+    Returns:
+        The published bundle's folder.
+
+    Raises:
+        BundleError: there is no such model, the name will not do or is taken, or the bundle is
+            damaged.
+    """
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"'{name}' cannot be a model's name: take up to 60 letters, digits, hyphens and "
+            "underscores, a letter or digit first."
+        )
+    folder = workspace.published_models() / name
+    bundle.copy(resolve(spec, store), folder, name)
+    return folder
 
 
 def _published() -> list[BundleRef]:

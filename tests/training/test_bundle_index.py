@@ -8,6 +8,7 @@ import tiny
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
+from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError
 from cxr_core.training import bundle_index
 from cxr_core.training.tracking import RunStore, Status
@@ -89,3 +90,39 @@ def test_a_beginning_that_several_runs_share_is_refused(store, made, monkeypatch
     monkeypatch.setattr(store, "list", lambda: twins)
     with pytest.raises(BundleError, match="Several runs begin with 'abcd'"):
         bundle_index.resolve("abcd", store)
+
+
+def test_a_published_model_has_its_name_and_outlives_its_run(store, made, models):
+    run_id = finished_run(store, made)
+    folder = bundle_index.publish(run_id[:8], "lungs_v1", store)
+    store.delete(run_id)
+    (ref,) = bundle_index.available(store)
+    assert (ref.spec, ref.label, folder) == ("lungs_v1", "lungs_v1", models / "lungs_v1")
+    assert "lungs_v1" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert bundle.verified_model(folder, ref.info).is_file()
+    assert sorted(path.name for path in models.iterdir()) == ["lungs_v1"]
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "x" * 61, "a/b"])
+def test_a_name_that_is_no_folder_name_is_refused(store, made, models, name):
+    run_id = finished_run(store, made)
+    with pytest.raises(BundleError, match="cannot be a model's name"):
+        bundle_index.publish(run_id, name, store)
+    assert list(models.iterdir()) == []
+
+
+def test_a_published_model_is_never_replaced(store, made, models):
+    run_id = finished_run(store, made)
+    folder = bundle_index.publish(run_id, "taken", store)
+    before = (folder / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match="there already"):
+        bundle_index.publish(run_id, "taken", store)
+    assert (folder / "bundle.json").read_bytes() == before
+
+
+def test_a_damaged_model_is_not_published(store, made, models):
+    run_id = finished_run(store, made)
+    (store.path(run_id, "bundle") / "model.keras").write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="SHA-256"):
+        bundle_index.publish(run_id, "damaged", store)
+    assert list(models.iterdir()) == []
