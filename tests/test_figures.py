@@ -417,6 +417,15 @@ def test_probability_bars_mark_the_threshold_on_the_findings_bar():
     assert min(mark.y) < 1 < max(mark.y)
 
 
+def test_probability_bars_never_write_certainty_where_they_are_told_how_to_write():
+    bars, _ = figures.probability_bars(
+        {"NORMAL": 0.0001, "PNEUMONIA": 0.9999},
+        0.5,
+        lambda p: "over 99.9 %" if p > 0.999 else "low",
+    ).data
+    assert list(bars.text) == ["low", "over 99.9 %"]
+
+
 def test_probability_bars_of_more_classes_mark_the_threshold_on_any_finding():
     probabilities = dict(zip(CLASSES, (0.3, 0.5, 0.2), strict=True))
     bars, mark = figures.probability_bars(probabilities, 0.4).data

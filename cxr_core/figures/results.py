@@ -1,6 +1,6 @@
 """Figures of what a model is worth: confusion, ROC, probabilities, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +187,11 @@ def precision_recall(
     return figure
 
 
-def probability_bars(probabilities: Mapping[str, float], threshold: float) -> go.Figure:
+def probability_bars(
+    probabilities: Mapping[str, float],
+    threshold: float,
+    written: Callable[[float], str] = "{:.1%}".format,
+) -> go.Figure:
     """Draw one film's probability by class as bars, with the threshold where it applies.
 
     The threshold applies to any finding together: with two classes that is the second one's bar,
@@ -196,6 +200,7 @@ def probability_bars(probabilities: Mapping[str, float], threshold: float) -> go
     Args:
         probabilities: Class to probability (0-1), in the order of the classes, reference first.
         threshold: On the abnormal probability, 0-1.
+        written: How a probability is written beside its bar.
     """
     classes = list(probabilities)
     bars = {label: float(value) for label, value in probabilities.items()}
@@ -210,10 +215,10 @@ def probability_bars(probabilities: Mapping[str, float], threshold: float) -> go
         y=list(bars),
         orientation="h",
         marker_color=colours,
-        text=[f"{value:.1%}" for value in bars.values()],
+        text=[written(value) for value in bars.values()],
         textposition="outside",
         cliponaxis=False,
-        hovertemplate="%{x:.1%}<extra>%{y}</extra>",
+        hovertemplate="%{text}<extra>%{y}</extra>",
         showlegend=False,
     )
     mark_threshold(figure, threshold, [marked - 0.44, marked + 0.44])

@@ -61,7 +61,7 @@ def _judged(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
         )
     st.header(sentences.answer(diagnosis), anchor=False)
     charts.show(
-        figures.probability_bars(diagnosis.probabilities, diagnosis.threshold),
+        figures.probability_bars(diagnosis.probabilities, diagnosis.threshold, words.probability),
         key=f"bars:{reading.upload.digest}",
         alt="Probability of each class with the threshold",
     )
