@@ -20,7 +20,7 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating, track_record
-from cxr_core.training import device, gating, network, probing, similar_films, stages
+from cxr_core.training import device, known_films, network, probing, stages
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -91,11 +91,8 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         model, infer, films, config, run, temperature=temperature, threshold=threshold.value
     )
 
-    run.phase("fitting the gate")
-    gate = gating.fit(model, films, config, run)
-
-    run.phase("laying out the training films")
-    similar = similar_films.fit(model, films, config, run)
+    run.phase("learning what its films look like")
+    known = known_films.learn(model, films, config, run)
 
     run.phase("writing the bundle")
     info = bundle.BundleInfo(
@@ -120,8 +117,8 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
             )
         ),
         probes=probes,
-        gate=gate[1] if gate else None,
-        similar=similar[1] if similar else None,
+        gate=known.gate[1] if known.gate else None,
+        similar=known.similar[1] if known.similar else None,
         config=config.model_dump(),
         notes=run.notes,
         versions=device.versions(),
@@ -133,8 +130,8 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         films,
         logits,
         run,
-        save_gate=gate[0].save if gate else None,
-        save_similar=similar[0].save if similar else None,
+        save_gate=known.gate[0].save if known.gate else None,
+        save_similar=known.similar[0].save if known.similar else None,
     )
     run.points(flat_metrics("test", tested), step=0)
     return Trained(info, fitted.stopped)
