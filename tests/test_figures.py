@@ -344,7 +344,7 @@ def test_roc_of_two_classes_names_area_interval_and_operating_point():
     assert curve.line.color == "#E69F00"
     np.testing.assert_allclose(curve.x, [0, 0, 0, 2 / 3, 1])
     np.testing.assert_allclose(curve.y, [0, 1 / 3, 2 / 3, 1, 1])
-    point = traces(figure)["Threshold 50.0%"]
+    point = traces(figure)["Threshold 50.0 %"]
     assert (point.x[0], point.y[0]) == pytest.approx((0, 2 / 3))
 
 
@@ -359,7 +359,7 @@ def test_roc_of_more_classes_puts_the_operating_point_on_any_finding(predictions
     drawn = traces(figure)
     assert {f"{label}: AUROC {area:.3f}" for label, area in areas.items()} <= set(drawn)
     assert drawn[f"Any finding: AUROC {areas['Any finding']:.3f}"].line.dash == "dash"
-    point = drawn["Threshold 60.0%"]
+    point = drawn["Threshold 60.0 %"]
     called = 1 - table[:, 0] >= 0.6
     assert point.y[0] == pytest.approx(called[labels > 0].mean())
     assert point.x[0] == pytest.approx(called[labels == 0].mean())
@@ -380,7 +380,7 @@ def test_precision_recall_names_average_precision_and_the_operating_point():
     precision, recall, _ = precision_recall_curve(labels, finding)
     np.testing.assert_allclose(curve.x, recall[-2::-1])
     np.testing.assert_allclose(curve.y, precision[-2::-1])
-    point = traces(figure)["Threshold 50.0%"]
+    point = traces(figure)["Threshold 50.0 %"]
     assert (point.x[0], point.y[0]) == pytest.approx((2 / 3, 2 / 3))
     assert traces(figure)["Chance"].y[0] == 0.5
 
@@ -412,7 +412,7 @@ def test_probability_bars_mark_the_threshold_on_the_findings_bar():
     assert list(bars.y) == ["NORMAL", "PNEUMONIA"]
     assert list(bars.text) == ["13.0%", "87.0%"]
     assert list(bars.marker.color) == ["#56B4E9", "#E69F00"]
-    assert mark.name == "Threshold 62.0%"
+    assert mark.name == "Threshold 62.0 %"
     assert list(mark.x) == [0.62, 0.62]
     assert min(mark.y) < 1 < max(mark.y)
 

@@ -8,15 +8,18 @@ were enough to tell. No TensorFlow here: a bundle can be listed, read and checke
 """
 
 import hashlib
+import io
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -309,6 +312,26 @@ def _verified(path: Path, expected: str, what: str) -> Path:
             "way, so it is not loaded. Fetch the bundle again or train anew."
         )
     return path
+
+
+@contextmanager
+def stored_arrays(data: bytes, source: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Give the arrays of an ``.npz`` file of a bundle; what does not fit together is damage.
+
+    Args:
+        data: the file's contents.
+        source: names the file in errors.
+
+    Raises:
+        BundleError: the file is damaged, or whoever reads it raises a ValueError.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            yield stored
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{source} is damaged ({error}). Fetch the bundle again or train anew."
+        ) from error
 
 
 def read_splits(folder: Path) -> pd.DataFrame:

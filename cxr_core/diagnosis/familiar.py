@@ -8,8 +8,6 @@ inverted. How far is it from the training films: the Mahalanobis distance of its
 No TensorFlow: the maps are computed in `single_pass`, whoever asks brings them.
 """
 
-import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from cxr_core.errors import BundleError
+from cxr_core.diagnosis import bundle
 
 # What each view is, and what would mend it, as `gate.mended` takes it.
 VIEWS: tuple[tuple[str, str], ...] = (
@@ -104,9 +102,8 @@ def load(data: bytes, source: str) -> Familiar:
     Raises:
         BundleError: it is damaged.
     """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            values = {key: stored[key] for key in _KEYS}
+    with bundle.stored_arrays(data, source) as stored:
+        values: dict[str, Any] = {key: stored[key] for key in _KEYS}
         d, k = len(values["mean"]), len(values["axes"])
         shapes = {
             "views": (len(VIEWS), _SIDE * _SIDE + 1),
@@ -125,10 +122,6 @@ def load(data: bytes, source: str) -> Familiar:
                 "limit": float(values["limit"]),
             }
         )
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(
-            f"{source} is damaged ({error}). Fetch the bundle again or train anew."
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

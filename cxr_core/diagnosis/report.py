@@ -84,8 +84,6 @@ def page(
         shown = Shown(diagnosis.heatmap)
     when = made or datetime.now().astimezone()
     told = _trust(predictor, diagnosis) if diagnosis.accepted else []
-    told += list(diagnosis.unchecked)
-    heading = "How far to trust it" if diagnosis.accepted else "What was not checked"
     return _PAGE.format(
         policy=_POLICY,
         style=_STYLE,
@@ -100,7 +98,7 @@ def page(
         reasons=_list(_reasons(diagnosis), "reasons"),
         pictures=_pictures(film, shown, side),
         bars=_bars(diagnosis),
-        trust=f"<h2>{heading}</h2>\n{_list(told, 'trust')}" if told else "",
+        trust=f"<h2>How far to trust it</h2>\n{_list(told, 'trust')}" if told else "",
         film=_facts(_about_film(film)),
         model=_facts(_about_model(info)),
         limits=_list(_limits(info), "limits"),
@@ -125,6 +123,8 @@ def _warnings(diagnosis: "Diagnosis", synthetic: bool) -> Iterator[str]:
         yield BURNED_IN
     if not diagnosis.accepted and diagnosis.label is not None:
         yield REFUSED
+    if diagnosis.label is not None:
+        yield from diagnosis.unchecked
 
 
 def _reasons(diagnosis: "Diagnosis") -> list[str]:

@@ -8,8 +8,6 @@ by the first figures of their contents' MD5, under which whoever has them finds 
 No TensorFlow: the features are computed in `single_pass`, whoever asks brings them.
 """
 
-import io
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import cv2
 import numpy as np
 from scipy.linalg import eigh
 
-from cxr_core.errors import BundleError
+from cxr_core.diagnosis import bundle
 
 FEWEST = 10  # films, and patients; among fewer the nearest says nothing
 SHOWN = 3  # films that are named as most alike
@@ -106,11 +104,10 @@ def load(data: bytes, source: str) -> Similar:
     Raises:
         BundleError: it is damaged.
     """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _ARRAYS}
-            layer = str(stored["layer"])
-            usual, scale = (float(number) for number in stored["numbers"])
+    with bundle.stored_arrays(data, source) as stored:
+        arrays = {name: stored[name] for name in _ARRAYS}
+        layer = str(stored["layer"])
+        usual, scale = (float(number) for number in stored["numbers"])
         n, k, d = len(arrays["places"]), len(arrays["axes"]), len(arrays["mean"])
         shapes = {
             "axes": (k, d),
@@ -120,10 +117,6 @@ def load(data: bytes, source: str) -> Similar:
         if any(arrays[name].shape != shape for name, shape in shapes.items()):
             raise ValueError("its arrays do not fit together")
         return Similar(layer=layer, usual=usual, scale=scale, **arrays)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(
-            f"{source} is damaged ({error}). Fetch the bundle again or train anew."
-        ) from error
 
 
 def pictures(squares: Iterable[np.ndarray]) -> list[bytes]:

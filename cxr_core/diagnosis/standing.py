@@ -6,7 +6,7 @@ page, in a report and in a terminal.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,13 +85,31 @@ def alike(neighbours: Sequence[Neighbour]) -> str:
 
 
 @dataclass(frozen=True)
+class Predictive:
+    """How many of the films that are called one way are so."""
+
+    value: float  # 0-1
+    # The same with sensitivity and specificity at both ends of their 95 % intervals; it grows with
+    # either. None where those are not known.
+    range: tuple[float, float] | None
+
+    @property
+    def words(self) -> str:
+        """The share with its range: "92.1 % (85.0 to 96.3 %)"."""
+        if self.range is None:
+            return percent(self.value)
+        low, high = self.range
+        return f"{percent(self.value)} ({100 * low:.1f} to {percent(high)})"
+
+
+@dataclass(frozen=True)
 class Elsewhere:
     """An answer where findings are rarer or more common, and nothing else is different."""
 
     probabilities: Mapping[str, float]  # by class
     threshold: float  # the same operating point there, on the abnormal probability
-    ppv: float | None  # share of findings among films called so there; None where not known
-    npv: float | None  # share of normal films among those called normal there
+    ppv: Predictive | None  # of films called a finding there; None where not known
+    npv: Predictive | None  # of films called normal there
 
     @property
     def abnormal(self) -> float:
@@ -129,17 +147,38 @@ def elsewhere(info: BundleInfo, probabilities: Mapping[str, float], wanted: floa
         raise ValueError(f"the share of findings that {info.name} was calibrated at is not known")
     table = np.array([list(probabilities.values())])
     moved = operating.at_prevalence(table, here, wanted)[0]
-    test = info.metrics.get("test", {})
-    sensitivity, specificity = test.get("sensitivity"), test.get("specificity")
-    ppv = npv = None
-    if sensitivity is not None and specificity is not None:
-        ppv, npv = operating.predictive_values(sensitivity, specificity, wanted)
+    ppv, npv = _predictive(info.metrics.get("test", {}), wanted)
     return Elsewhere(
         probabilities=dict(zip(probabilities, map(float, moved), strict=True)),
         threshold=_moved(info.threshold.value, here, wanted),
         ppv=ppv,
         npv=npv,
     )
+
+
+def _predictive(
+    test: Mapping[str, Any], wanted: float
+) -> tuple[Predictive | None, Predictive | None]:
+    """Return the predictive values of a model at a prevalence, from the summary of its test."""
+    ends = test.get("ci95", {})
+    sensitivities, specificities = (
+        (test.get(name), *(ends.get(name) or (None, None)))
+        for name in ("sensitivity", "specificity")
+    )
+    pairs = [
+        (None, None)
+        if sensitivity is None or specificity is None
+        else operating.predictive_values(sensitivity, specificity, wanted)
+        for sensitivity, specificity in zip(sensitivities, specificities, strict=True)
+    ]
+    ppv, npv = zip(*pairs, strict=True)
+    return _with_range(*ppv), _with_range(*npv)
+
+
+def _with_range(value: float | None, low: float | None, high: float | None) -> Predictive | None:
+    if value is None:
+        return None
+    return Predictive(value, None if low is None or high is None else (low, high))
 
 
 def _moved(share: float, here: float, wanted: float) -> float:

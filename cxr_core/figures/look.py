@@ -89,11 +89,11 @@ def mark_threshold(figure: go.Figure, threshold: float, span: list[float]) -> No
         y=span,
         yaxis="y2",
         mode="lines+markers",
-        name=f"Threshold {threshold:.1%}",
+        name=f"Threshold {100 * threshold:.1f} %",
         line={"color": MARK, "width": 2},
         marker={"symbol": ["triangle-down", "triangle-up"], "size": 9, "color": MARK},
         cliponaxis=False,
-        hovertemplate=f"threshold {threshold:.1%}<extra></extra>",
+        hovertemplate=f"threshold {100 * threshold:.1f} %<extra></extra>",
     )
 
 

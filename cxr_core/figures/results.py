@@ -362,7 +362,7 @@ def _with_interval(value: float, interval: Sequence[float] | None) -> str:
 def _operating_point(
     figure: go.Figure, across: float, upwards: float, threshold: float, hover: str
 ) -> None:
-    name = f"Threshold {threshold:.1%}"
+    name = f"Threshold {100 * threshold:.1f} %"
     figure.add_scatter(
         x=[across],
         y=[upwards],

@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -531,11 +532,18 @@ class RunStore:
 
     def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
+        place = workspace.home() / "artifacts"
         if found is not None:
+            before = _local_folder(found.artifact_location)
+            if self.uri == _local_uri() and before is not None:
+                _follow_a_moved_workspace(before, place, found.artifact_location)
             return str(found.experiment_id)
         local = self.uri.startswith("sqlite")
-        location = (workspace.home() / "artifacts").as_uri() if local else None
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+        return str(
+            self._client.create_experiment(
+                EXPERIMENT, artifact_location=place.as_uri() if local else None
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -595,6 +603,34 @@ def _local_folder(artifact_uri: str) -> Path | None:
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         return None
     return Path(unquote(parts.path))
+
+
+def _follow_a_moved_workspace(before: Path, place: Path, address: str) -> None:
+    """Let a workspace that was moved or copied find its runs' files where they are now.
+
+    MLflow keeps where they lie as full addresses and has no way to change them: a copy would go on
+    writing into the workspace that it was copied from.
+
+    Args:
+        before: the folder that the store names.
+        place: the folder of this workspace.
+        address: ``before`` as the store has it.
+    """
+    moved = before.resolve() != place.resolve()
+    # A store that was copied without its files has them only where they were.
+    if not moved or (before.is_dir() and not place.is_dir()):
+        return
+    here, length = place.as_uri(), len(address)
+    with closing(sqlite3.connect(workspace.home() / "runs.db", timeout=30)) as store, store:
+        store.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE substr(artifact_uri, 1, ?) = ?",
+            (here, length + 1, length + 1, f"{address}/"),
+        )
+        store.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+            (here, address),
+        )
 
 
 def _size(file: Path) -> int:

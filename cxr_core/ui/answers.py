@@ -41,8 +41,6 @@ def _answer(reading: Reading, diagnosis: "Diagnosis", predictor: "Predictor") ->
         standing_view.show(predictor, diagnosis, reading.upload.digest)
     else:
         _refused(reading, diagnosis, info)
-    for limit in diagnosis.unchecked:
-        st.caption(f":material/shield_question: {limit}")
     facts = [f"{film.format}, {film.mode}, {film.width} × {film.height} px", *film.notes]
     # How the film was taken; of the patient nothing, not even age and sex.
     taken = ((name, value) for name, value in film.tags.items() if not name.startswith("Patient"))
@@ -59,7 +57,9 @@ def _judged(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None:
             "means nothing.",
             icon=":material/draw:",
         )
-    st.header(sentences.answer(diagnosis), anchor=False)
+    for limit in diagnosis.unchecked:
+        st.warning(limit, icon=":material/shield_question:")
+    st.header(words.unbroken(sentences.answer(diagnosis)), anchor=False)
     charts.show(
         figures.probability_bars(diagnosis.probabilities, diagnosis.threshold, words.probability),
         key=f"bars:{reading.upload.digest}",

@@ -145,5 +145,5 @@ def _row(film: Upload, outcome: Outcome | None) -> dict[str, Any]:
         "Film": loaders.data_url(outcome.thumbnail),
         "Answer": answer,
         "Any finding": None if diagnosis.abnormal is None else 100 * diagnosis.abnormal,
-        "Notes": " ".join([*notes, *diagnosis.reasons]),
+        "Notes": " ".join([*notes, *(diagnosis.reasons or diagnosis.unchecked)]),
     }

@@ -69,14 +69,15 @@ def prepare(ref: BundleRef) -> None:
 def worth(info: BundleInfo) -> str:
     """Return what a model is worth and what it is not for, in sentences."""
     test = info.metrics.get("test", {})
+    blind = "" if info.gate else " It cannot refuse pictures unlike its films."
     knows = words.listing([words.finding(label) for label in info.classes])
     drawn = " synthetic" if info.data.synthetic else ""
     first = f"Tells {knows} apart; learned from{drawn} films of {info.data.name}."
     if test.get("auc") is None:
-        return f"{first} It was never tested."
+        return f"{first} It was never tested.{blind}"
     bounds = words.interval(test.get("ci95", {}).get("auc"))
     return (
         f"{first} Test AUROC {words.figure(test['auc'])} (95 % interval {bounds}, "
         f"n = {test['n']:,}). Of no worth for films of other ages, machines or findings than those "
-        "it learned from."
+        f"it learned from.{blind}"
     )

@@ -34,7 +34,7 @@ def show(predictor: "Predictor", diagnosis: "Diagnosis", key: str) -> None:
     with st.container(gap="small"):
         for icon, sentence in told:
             if sentence:
-                st.markdown(f"{icon} {_unbroken(words.plain(sentence))}")
+                st.markdown(f"{icon} {words.unbroken(words.plain(sentence))}")
     _elsewhere(info, diagnosis)
 
 
@@ -79,13 +79,17 @@ def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
     right.metric("Threshold", words.percent(found.threshold))
     worth = ""
     if found.ppv is not None and found.npv is not None:
+        films = words.count(info.metrics["test"]["n"], "test film")
         worth = (
-            f" Of films called a finding there, {words.percent(found.ppv)} have one; of those "
-            f"called normal, {words.percent(found.npv)} are."
+            f" Of films called a finding there, {found.ppv.words} have one; of those called "
+            f"normal, {found.npv.words} are: by {films}, in brackets at both ends of the 95 % "
+            "intervals of sensitivity and specificity."
         )
     st.caption(
-        f"The decision is the same: the threshold moves along.{_unbroken(worth)} This assumes that "
-        "findings and normal films look there as they do here (Saerens 2002)."
+        words.unbroken(
+            f"The decision is the same: the threshold moves along.{worth} This assumes that "
+            "findings and normal films look there as they do here (Saerens 2002)."
+        )
         + results_view.caution(info)
     )
 
@@ -108,13 +112,8 @@ def similar_films(predictor: "Predictor", diagnosis: "Diagnosis") -> None:
             if each.picture:
                 st.image(each.picture, width="stretch", alt=f"Training film, {label}")
             st.markdown(f"**{words.plain(label.capitalize())}**")
-            st.caption(f"{each.distance:.1f} ×, film {each.film}")
+            st.caption(f"{each.distance:.1f} × the usual distance, film {each.film}")
     if found[0].distance < similar.SAME:
         st.warning(standing.alike(found), icon=":material/content_copy:")
     else:
         st.caption(standing.alike(found))
-
-
-def _unbroken(text: str) -> str:
-    """Keep each percentage on one line with its sign."""
-    return text.replace(" %", "\u00a0%")

@@ -77,6 +77,11 @@ def listing(names: Sequence[str], most: int = 5) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
+def unbroken(text: str) -> str:
+    """Keep each percentage on one line with its sign."""
+    return text.replace(" %", "\u00a0%")
+
+
 def plain(text: str) -> str:
     """Write a text that may hold a pattern or a path so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_\[\]$~<>#|])", r"\\\1", text)

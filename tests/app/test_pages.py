@@ -28,6 +28,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import images
 from cxr_core.config import RunConfig
 from cxr_core.data import phantom, sources
+from cxr_core.diagnosis import gate
 from cxr_core.training.tracking import TAG_DATA, RunStore, Status
 from cxr_core.ui import background, film_table, uploads
 
@@ -185,8 +186,11 @@ def test_a_sample_film_gets_an_answer_in_words(open_page: Open, finished: Finish
     app = open_page("diagnose")
     app = next(b for b in app.button if b.label == "Try tuberculosis").click().run()
     assert not app.exception
-    assert re.search(r"(likely|possible|called): .*\d %", app.header[0].value)
+    assert re.search(r"(likely|possible|called): .*\d\s%", app.header[0].value)
     assert "threshold of" in app.header[0].value
+    # This model has no gate: that stands above the answer, not in small print.
+    assert any(gate.UNCHECKED in warning.value for warning in app.warning)
+    assert "It cannot refuse pictures unlike its films." in texts(app)
     assert "not for clinical use" in texts(app)
     assert len(app.get("image")) >= 2  # the film and its heat map
 
@@ -202,6 +206,7 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_others_go_on(
     table = app.dataframe[0].value.set_index("File")
     assert table.loc["letter.png", "Answer"] == "not read"
     assert "letter.png holds text" in table.loc["letter.png", "Notes"]
+    assert gate.UNCHECKED in set(table["Notes"])
     assert table.loc["film.png", "Answer"] != "not read"
     assert app.header, "the film that could be read is the one that is opened"
 

@@ -83,7 +83,7 @@ def test_three_files_have_three_outcomes_and_a_film_its_report(
     accept_the_notice(page)
     page.locator("input[type=file]").set_input_files(films)
     expect(page.get_by_text("3 files, 1 not read")).to_be_visible()
-    answer = page.get_by_role("heading", name=re.compile(r"(likely|possible|called): .*\d %"))
+    answer = page.get_by_role("heading", name=re.compile(r"(likely|possible|called): .*\d\s%"))
     expect(answer).to_be_visible()
     heat_map = page.get_by_role("img", name="Heat map over film.png")
     expect(heat_map).to_be_visible()

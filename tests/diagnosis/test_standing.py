@@ -103,7 +103,13 @@ def test_among_other_people_a_probability_moves_and_the_decision_stays() -> None
             "synthetic": True,
             "counts": {"val": {"NORMAL": 20, "PNEUMONIA": 80}},
         },
-        metrics={"test": {"sensitivity": 0.9, "specificity": 0.8}},
+        metrics={
+            "test": {
+                "sensitivity": 0.9,
+                "specificity": 0.8,
+                "ci95": {"sensitivity": (0.8, 1.0), "specificity": (0.7, 0.9)},
+            }
+        },
     )
     assert standing.prevalence(info) == pytest.approx(0.8)
     for probability in (0.3, 0.41, 0.9):
@@ -115,8 +121,11 @@ def test_among_other_people_a_probability_moves_and_the_decision_stays() -> None
         odds = probability / (1 - probability) * (0.1 / 0.9) / (0.8 / 0.2)
         assert rare.abnormal == pytest.approx(odds / (1 + odds))
         assert (rare.abnormal >= rare.threshold) == (probability >= 0.4)
-        assert rare.ppv == pytest.approx(0.09 / (0.09 + 0.18))
-        assert rare.npv == pytest.approx(0.72 / (0.72 + 0.01))
+        assert rare.ppv is not None and rare.npv is not None
+        assert rare.ppv.value == pytest.approx(0.09 / (0.09 + 0.18))
+        assert rare.ppv.range == pytest.approx((0.08 / (0.08 + 0.27), 0.1 / (0.1 + 0.09)))
+        assert rare.npv.value == pytest.approx(0.72 / (0.72 + 0.01))
+        assert rare.npv.words == "98.6 % (96.9 to 100.0 %)"
 
 
 @pytest.mark.parametrize("counts", [{}, {"val": {"NORMAL": 0, "PNEUMONIA": 5}}])

@@ -1,5 +1,6 @@
 """The run store: what is written by one process is read by another."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,6 +269,28 @@ def heat_map(store: RunStore, run_id: str, tmp_path: Path, epoch: int, content: 
     strip = tmp_path / f"{epoch:04d}.jpg"
     strip.write_text(content)
     store.write_file(run_id, strip, "attention")
+
+
+def test_a_copied_workspace_is_a_workspace_of_its_own(store, run_id, tmp_path, monkeypatch):
+    store.write_text(run_id, "note.txt", "before")
+    copied = tmp_path / "copied"
+    shutil.copytree(workspace.home(), copied)
+    monkeypatch.setenv("CXR_HOME", str(copied))
+    own = RunStore()
+    assert own.path(run_id, "note.txt").is_relative_to(copied)
+    later = own.create(RunConfig(), name="later")
+    assert own.path(later, "config.yaml").is_relative_to(copied)
+    own.delete(run_id)
+    assert store.path(run_id, "note.txt").read_text() == "before"
+
+
+def test_a_store_without_its_files_has_them_where_they_were(store, run_id, tmp_path, monkeypatch):
+    store.write_text(run_id, "note.txt", "text")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(workspace.home() / "runs.db", bare)
+    monkeypatch.setenv("CXR_HOME", str(bare))
+    assert RunStore().path(run_id, "note.txt").read_text() == "text"
 
 
 def test_of_a_folder_on_a_server_only_what_is_new_is_fetched(store, afar, tmp_path):
