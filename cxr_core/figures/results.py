@@ -225,7 +225,7 @@ def probability_bars(
     figure.update_layout(bargap=0.35, yaxis2={"overlaying": "y", "matches": "y", "visible": False})
     # Room on the right for the text of a full bar. Bars run from top to bottom.
     figure.update_xaxes(
-        range=[0, 1.3], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", fixedrange=True
+        range=[0, 1.6], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", fixedrange=True
     )
     figure.update_yaxes(
         range=[len(bars) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, ticks=""

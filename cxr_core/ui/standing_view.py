@@ -76,7 +76,7 @@ def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
     asked = info.classes[1] if len(info.classes) == 2 else "any finding"
     left, right = st.columns(2)
     left.metric(words.finding(asked).capitalize(), words.probability(found.abnormal))
-    right.metric("Threshold", words.percent(found.threshold))
+    right.metric("Threshold", words.probability(found.threshold))
     worth = ""
     if found.ppv is not None and found.npv is not None:
         films = words.count(info.metrics["test"]["n"], "test film")
