@@ -67,7 +67,10 @@ def start_training(page: Page, *, epochs: int, size: int) -> None:
     page.get_by_text("Stopping and falling rate").click()
     expect(page.get_by_label("Patience (epochs)", exact=True)).to_be_visible()
     set_number(page, "Patience (epochs)", epochs)
+    expect(page.get_by_text("4 settings changed.")).to_be_visible()  # the app knows them all
+    settled(page)
     page.get_by_role("button", name=re.compile("^.*Train plain cnn on ")).click()
+    expect(page.get_by_role("heading", name="plain_cnn", exact=True)).to_be_visible()
 
 
 def batch_points(page: Page) -> Locator:
@@ -124,7 +127,7 @@ def test_from_the_notice_to_a_diagnosis(app: App, page: Page, phantoms: Path) ->
 def test_a_run_outlives_the_server_and_is_found_again(app: App, page: Page) -> None:
     page.goto(f"{app.url}/train")
     accept_the_notice(page)
-    start_training(page, epochs=1000, size=96)
+    start_training(page, epochs=1000, size=80)
     wait_for_more_points(page, than=0)
 
     app.stop()
