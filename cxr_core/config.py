@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from cxr_core.errors import ConfigError
@@ -126,6 +126,13 @@ class AugmentConfig(_Section):
     )
     gamma: float = _setting(
         0.0, "Largest gamma change, either way: exponents from 1/(1+x) to 1+x.", ge=0, le=1
+    )
+    blur: float = _setting(
+        0.0,
+        "Gaussian blur, its sigma drawn up to this: no film's sharpness then gives its class away.",
+        unit="px of the square",
+        ge=0,
+        le=10,
     )
     noise: float = _setting(
         0.0, "Standard deviation of added noise, at most.", unit="gray levels of 255", ge=0, le=50
@@ -290,6 +297,33 @@ class OptimiseConfig(_Section):
     )
 
 
+class DistilConfig(_Section):
+    """Teachers: networks trained beforehand, each blind to some of the training films."""
+
+    teachers: int = _setting(
+        0,
+        "How many teachers are trained first, each on the training films without one part, cut by "
+        "patient; the network then learns from the labels and from what each teacher says of the "
+        "part it never saw. Takes about as many times as long. 0 is off.",
+        ge=0,
+        le=10,
+    )
+    share: float = _setting(
+        0.5,
+        "How much the teachers' opinion weighs against the label.",
+        unit="of the target",
+        ge=0,
+        le=1,
+    )
+
+    @field_validator("teachers")
+    @classmethod
+    def _more_than_one(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one teacher would have no films left to learn from; take 2 or more")
+        return value
+
+
 class StopConfig(_Section):
     """When training ends before the last epoch, and which weights are kept."""
 
@@ -364,6 +398,7 @@ class RunConfig(_Section):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     optimise: OptimiseConfig = OptimiseConfig()
+    distil: DistilConfig = DistilConfig()
     stop: StopConfig = StopConfig()
     decide: DecideConfig = DecideConfig()
     hardware: HardwareConfig = HardwareConfig()
@@ -566,6 +601,8 @@ def _explain(error: ValidationError) -> str:
                 [p for p in known if p.rpartition(".")[0] == section] if section else list(known)
             )
             sentences.append(f"There is no setting '{path}'. Known here: {', '.join(names)}.")
+        elif fault["type"] == "value_error":
+            sentences.append(f"{path} cannot be {fault['input']!r}: {fault['ctx']['error']}.")
         elif path in known:
             sentences.append(
                 f"{path} cannot be {fault['input']!r}. Allowed: {known[path].allowed}."

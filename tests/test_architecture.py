@@ -26,6 +26,7 @@ FLOORS = [
 USES_TENSORFLOW = {
     "cxr_core.zoo",
     "cxr_core.data.batches",
+    "cxr_core.training.teachers",
     "cxr_core.training.trainer",
     "cxr_core.training.fitting",
     "cxr_core.training.network",

@@ -1,4 +1,4 @@
-"""Random changes to training films: exposure, geometry and noise to each, then blends of two.
+"""Random changes to training films: exposure, geometry, blur and noise, then blends of two.
 
 Each film is resampled once, however many geometric changes are on: every further resampling costs
 time and blurs. All is NumPy and OpenCV, so a page can preview it without TensorFlow.
@@ -12,6 +12,7 @@ import numpy as np
 from cxr_core.config import AugmentConfig
 
 _GRAY = np.arange(256, dtype=np.float32)
+_SHARP = 0.2  # px; under a sigma below this a film looks the same
 _OFFSETS = 2**20  # places in the stock of noise where a film's noise may begin
 _ASPECTS = (3 / 4, 4 / 3)  # width by height of a random crop: the bounds of Szegedy and others 2015
 
@@ -47,6 +48,10 @@ def augment(pixels: np.ndarray, settings: AugmentConfig, rng: np.random.Generato
                 dst=changed,
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             )
+        if settings.blur:
+            sigma = rng.uniform(0, settings.blur)
+            if sigma > _SHARP:
+                cv2.GaussianBlur(changed, (0, 0), sigma, dst=changed)
         if settings.noise:
             begin = rng.integers(_OFFSETS)
             grain = _noise(size)[begin : begin + size * size].reshape(size, size)

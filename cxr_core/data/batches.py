@@ -132,7 +132,8 @@ class TrainingBatches:
     batch_size: int
     augment: AugmentConfig
     seed: int
-    oversample: bool = False  # films with the same target are a class
+    # Each film's class, int (n,), where rare ones are oversampled; None takes films as they are.
+    balanced: np.ndarray | None = None
 
     @functools.cached_property
     def films_per_epoch(self) -> int:
@@ -186,10 +187,9 @@ class TrainingBatches:
     @functools.cached_property
     def _classes(self) -> list[np.ndarray]:
         """Which films belong to one class each; all together where nothing is balanced."""
-        if not self.oversample:
+        if self.balanced is None:
             return [np.arange(len(self.rows))]
-        kinds, kind = np.unique(self.targets, axis=0, return_inverse=True)
-        return [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]
+        return [np.flatnonzero(self.balanced == label) for label in np.unique(self.balanced)]
 
     @functools.cached_property
     def _largest(self) -> int:

@@ -69,17 +69,35 @@ def folds(catalog: Catalog, k: int, seed: int) -> pd.Series:
     Raises:
         DatasetError: a class has films of fewer than k patients, or as for :func:`cut`.
     """
+    films = _usable(catalog)
+    found = _divided(films["label"], _together(films), k, seed, f"one for each of {k} folds")
+    return pd.Series(found, index=films.index, name="fold").sort_index()
+
+
+def parts(catalog: Catalog, paths: Sequence[str], k: int, seed: int) -> np.ndarray:
+    """Return the part, 0 to k-1, of some of a catalog's films, int (n,); no group is divided.
+
+    Raises:
+        DatasetError: as for :func:`folds`.
+    """
+    films = _usable(catalog)
+    films = films.assign(together=_together(films)).set_index("path").loc[list(paths)]
+    purpose = f"one for each of {k} parts of the training films"
+    return _divided(films["label"], films["together"].to_numpy(), k, seed, purpose)
+
+
+def _divided(
+    labels: pd.Series, together: np.ndarray, k: int, seed: int, purpose: str
+) -> np.ndarray:
     # Imported on need: pages and audits should not wait a second for scikit-learn.
     from sklearn.model_selection import StratifiedGroupKFold
 
-    films = _usable(catalog)
-    together = _together(films)
-    _require_patients(films["label"], together, k, f"one for each of {k} folds")
-    fold = pd.Series(-1, index=films.index, name="fold")
+    _require_patients(labels, together, k, purpose)
+    number_of = np.full(len(labels), -1)
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(together, films["label"], together)):
-        fold.iloc[held_out] = number
-    return fold.sort_index()
+    for number, (_, held_out) in enumerate(splitter.split(together, labels, together)):
+        number_of[held_out] = number
+    return number_of
 
 
 def groups(catalog: Catalog) -> pd.Series:

@@ -45,6 +45,8 @@ class FilmSet:
     test: Part
     provenance: bundle.DataInfo
     catalog: Catalog  # all that is known of every film, without those left out
+    # What is learned of each training film, float32 (n, outputs); None where that is its label.
+    targets: np.ndarray | None = None
 
     @property
     def outputs(self) -> int:
@@ -53,15 +55,16 @@ class FilmSet:
 
     def training(self, config: RunConfig, size: int) -> batches.TrainingBatches:
         """Return the training batches as configured, of films of ``size`` px."""
+        labels, targets = self.train.labels, self.targets
         return batches.TrainingBatches(
             pixels=self.decoded[size],
             rows=self.train.rows,
-            targets=losses.encode(self.train.labels, self.outputs),
-            weights=losses.film_weights(self.train.labels, config.optimise.balance),
+            targets=losses.encode(labels, self.outputs) if targets is None else targets,
+            weights=losses.film_weights(labels, config.optimise.balance),
             batch_size=config.optimise.batch_size,
             augment=config.augment,
             seed=config.seed,
-            oversample=config.optimise.balance == "oversample",
+            balanced=labels if config.optimise.balance == "oversample" else None,
         )
 
 

@@ -20,7 +20,7 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating, track_record
-from cxr_core.training import device, known_films, network, probing, stages
+from cxr_core.training import device, known_films, network, probing, stages, teachers
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -57,8 +57,11 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     films = read_films(config, run, stages.sizes(config))
     pixels = films.decoded[config.image.size]
 
+    checkpoints = workspace.checkpoint_folder(run.run_id)
+    if config.distil.teachers:
+        films = teachers.teach(films, config, run, chosen, checkpoints)
     run.phase("building the network")
-    fitted = fit(films, config, run, chosen, workspace.checkpoint_folder(run.run_id))
+    fitted = fit(films, config, run, chosen, checkpoints)
     model = network.for_inference(fitted.weights, config, len(films.classes))
 
     run.phase("choosing the threshold")

@@ -182,6 +182,7 @@ def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float 
         return None
     besides = (_besides(run, runs) for run in alike)
     rest = next((seconds for seconds in besides if seconds is not None), 0.0)
+    films *= max(1, config.distil.teachers)  # each of k teachers learns from k - 1 parts of k
     return config.optimise.epochs * films / alike[0].metrics["images_per_second"] + rest
 
 
@@ -212,7 +213,8 @@ def _besides(run: RunRecord, runs: Sequence[RunRecord]) -> float | None:
     patience = int(run.params.get("stop.patience", 0))
     if patience and "best_epoch" in run.metrics:
         epochs = min(epochs, int(run.metrics["best_epoch"]) + patience)
-    learned = epochs * int(run.params["train_films"]) / run.metrics["images_per_second"]
+    films = int(run.params["train_films"]) * max(1, int(run.params.get("distil.teachers", 0)))
+    learned = epochs * films / run.metrics["images_per_second"]
     return max(0.0, seconds - learned)
 
 

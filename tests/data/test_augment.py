@@ -102,6 +102,15 @@ def test_all_changes_at_once_resample_a_film_once():
         assert np.abs(result - expected)[inside].mean() < 2
 
 
+def test_blur_takes_detail_from_films_by_different_amounts_and_leaves_their_mean_gray():
+    grain = np.random.default_rng(1).integers(0, 256, (60, 64, 64), dtype=np.uint8)
+    blurred = augment(grain, AugmentConfig(blur=2), np.random.default_rng(0))
+    left = blurred.std(axis=(1, 2)) / grain.std(axis=(1, 2))
+    assert left.min() < 0.25  # a sigma of 2 px leaves 1 / (2 sigma sqrt(pi)) of white noise, 0.14
+    assert left.max() > 0.9
+    np.testing.assert_allclose(blurred.mean(axis=(1, 2)), grain.mean(axis=(1, 2)), atol=2)
+
+
 def test_noise_has_the_spread_asked_for_at_most_and_differs_between_films():
     gray = np.full((60, 64, 64), 128, np.uint8)
     noise = augment(gray, AugmentConfig(noise=10), np.random.default_rng(0)) - 128.0

@@ -385,7 +385,7 @@ def oversampled(labels: np.ndarray, targets: np.ndarray) -> batches.TrainingBatc
         batch_size=8,
         augment=AugmentConfig(),
         seed=0,
-        oversample=True,
+        balanced=labels,
     )
 
 

@@ -41,7 +41,8 @@ _ALWAYS = (
     "stop.monitor",
     "stop.patience",
 )
-_TRAINING = ("optimise", "stop", "augment", "model", "hardware")  # sections of the configuration
+# Sections of the configuration.
+_TRAINING = ("optimise", "distil", "stop", "augment", "model", "hardware")
 _ELSEWHERE = ("model.architecture", "model.weights")  # settings that another table names
 
 _LEVELS = {"fine": "nothing amiss", "warning": "**doubtful**", "unknown": "not known"}

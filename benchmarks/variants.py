@@ -1,0 +1,204 @@
+"""How variants of a recipe compare on films their models never saw, and on such films altered.
+
+    python benchmarks/variants.py RUN... --data FOLDER [--films 300] [--json]
+
+RUN is a finished cross-validation (``python -m cxr_core cross-validate``), one a variant, all of
+the same films and folds; FOLDER holds these films. The figures as the films are come from the
+cross-validations themselves, over all films. Then each fold's model answers for FILMS of the films
+it never saw, the classes equally, as another hospital might have made them: exposed, processed,
+sharpened, blurred, collimated or stored otherwise. Most of these changes are none that training
+augments with. A balanced accuracy is the mean of sensitivity and specificity at the threshold that
+a fold's model carries, over the films of all folds; no test part has a say in it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from cxr_core import images  # noqa: E402  found by the line above
+from cxr_core.diagnosis import bundle  # noqa: E402
+from cxr_core.diagnosis.predictor import Predictor  # noqa: E402
+from cxr_core.evaluation import metrics  # noqa: E402
+from cxr_core.training import folds  # noqa: E402
+from cxr_core.training.tracking import Kind, RunStore  # noqa: E402
+
+NATIVE = 224  # px, side at which films are altered
+
+Alter = Callable[[np.ndarray], np.ndarray]  # uint8 (h, w) to the same
+
+
+def _curve(exponent: float) -> Alter:
+    table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
+    return lambda film: cv2.LUT(film, table)
+
+
+def _flat(film: np.ndarray) -> np.ndarray:
+    return cv2.convertScaleAbs(film, alpha=0.6, beta=51)
+
+
+def _stretched(film: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(film, (2, 98))
+    return np.clip((film - low) * 255 / max(high - low, 1), 0, 255).astype(np.uint8)
+
+
+def _sharpened(film: np.ndarray) -> np.ndarray:
+    return cv2.addWeighted(film, 2.0, cv2.GaussianBlur(film, (0, 0), 3), -1.0, 0)
+
+
+def _blurred(film: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(film, (0, 0), 1.5)
+
+
+def _grainy(film: np.ndarray) -> np.ndarray:
+    grain = np.random.default_rng(0).normal(0, 10, film.shape)
+    return np.clip(film + grain, 0, 255).astype(np.uint8)
+
+
+def _tight(film: np.ndarray) -> np.ndarray:
+    height, width = film.shape
+    top, left = height // 10, width // 10
+    return cv2.resize(film[top : height - top, left : width - left], (width, height))
+
+
+def _wide(film: np.ndarray) -> np.ndarray:
+    height, width = film.shape
+    black = np.zeros_like(film)
+    small = cv2.resize(film, (round(0.85 * width), round(0.85 * height)), interpolation=3)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    black[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return black
+
+
+def _compressed(film: np.ndarray) -> np.ndarray:
+    data = cv2.imencode(".jpg", film, (cv2.IMWRITE_JPEG_QUALITY, 20))[1]
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+
+
+ALTERED: Mapping[str, Alter] = {
+    "gamma 0.6": _curve(0.6),
+    "gamma 1.6": _curve(1.6),
+    "contrast x 0.6": _flat,
+    "window 2nd to 98th percentile": _stretched,
+    "histogram equalised": cv2.equalizeHist,
+    "unsharp mask, sigma 3 px": _sharpened,
+    "blur, sigma 1.5 px": _blurred,
+    "noise, 10 gray levels": _grainy,
+    "inner 80 % of the width and height": _tight,
+    "85 % of the size on black": _wide,
+    "JPEG of quality 20": _compressed,
+}
+
+
+def altered(parent: str, data: Path, films: int, store: RunStore) -> dict[str, dict[str, float]]:
+    """Return the figures of a cross-validation's models on altered films, by alteration."""
+    labels: list[np.ndarray] = []
+    called: dict[str, list[np.ndarray]] = {name: [] for name in ALTERED}
+    ranked: dict[str, list[np.ndarray]] = {name: [] for name in ALTERED}
+    for run in folds.by_number(folds.children(parent, store)).values():
+        folder = store.path(run.run_id, "bundle")
+        info, predictor = bundle.read(folder), Predictor(folder)
+        table = bundle.read_splits(folder)
+        table = table[table["split"] == "test"]
+        chosen = table.groupby("label").sample(films // len(info.classes), random_state=0)
+        plain = [
+            images.read_square((data / path).read_bytes(), path, size=NATIVE, fit="squash")
+            for path in chosen["path"]
+        ]
+        labels.append(np.array([info.classes.index(label) for label in chosen["label"]]))
+        for name, alter in ALTERED.items():
+            squares = np.stack(
+                [
+                    images.to_square(
+                        alter(film), info.image.size, info.image.fit, clahe=info.image.clahe
+                    )
+                    for film in plain
+                ]
+            )
+            probability = metrics.probabilities(
+                metrics.expand_logits(predictor.logits(squares)), info.temperature
+            )
+            score = metrics.abnormal(probability)
+            ranked[name].append(score)
+            called[name].append(score >= info.threshold.value)
+    ill = np.concatenate(labels) > 0
+    figures = {}
+    for name in ALTERED:
+        finding, score = np.concatenate(called[name]), np.concatenate(ranked[name])
+        sensitivity, specificity = float(finding[ill].mean()), float((~finding[~ill]).mean())
+        figures[name] = {
+            "auc": metrics.auroc(ill.astype(int), np.stack([1 - score, score], axis=1)),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+        }
+    return figures
+
+
+def measure(parent: str, data: Path, films: int, store: RunStore) -> dict[str, Any]:
+    """Return all figures of one variant."""
+    record = store.find(parent)
+    if record.kind is not Kind.FOLDS:
+        raise SystemExit(f"{parent} is no cross-validation.")
+    summary = folds.summary(record, store)
+    if summary is None or summary["missing"]:
+        raise SystemExit(f"{record.name} lacks folds.")
+    pooled = summary["pooled"]
+    figures = altered(record.run_id, data, films, store)
+    balanced = [each["balanced_accuracy"] for each in figures.values()]
+    return {
+        "name": record.name.partition(",")[0],
+        "folds": summary["folds"],
+        "data_fingerprint": summary["data_fingerprint"],
+        "films": pooled["n"],
+        "as_they_are": {
+            key: {"value": pooled[key], "ci95": pooled["ci95"][key]}
+            for key in ("auc", "balanced_accuracy", "ece")
+        },
+        "altered": figures,
+        "altered_mean": {
+            key: float(np.mean([each[key] for each in figures.values()]))
+            for key in ("auc", "balanced_accuracy", "sensitivity", "specificity")
+        },
+        "altered_worst": min(balanced),
+    }
+
+
+def main() -> None:
+    """Print the table, or all of it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="finished cross-validations, one a variant")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--films", type=int, default=300, help="of each fold, for the alterations")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    store = RunStore()
+    found = [measure(run, given.data, given.films, store) for run in given.runs]
+    if len({(each["data_fingerprint"], each["folds"]) for each in found}) > 1:
+        raise SystemExit("These cross-validations are of different films or folds.")
+    if given.json:
+        print(json.dumps(found, indent=2))
+        return
+    print("| variant | AUROC | balanced accuracy | ECE | altered: AUROC | balanced | worst |")
+    print("|---|---|---|---|---|---|---|")
+    for each in found:
+        plain = each["as_they_are"]
+        cells = [
+            f"{plain[key]['value']:.3f} ({plain[key]['ci95'][0]:.3f}-{plain[key]['ci95'][1]:.3f})"
+            for key in ("auc", "balanced_accuracy", "ece")
+        ]
+        mean = each["altered_mean"]
+        cells += [f"{mean['auc']:.3f}", f"{mean['balanced_accuracy']:.3f}"]
+        print(f"| {each['name']} | {' | '.join(cells)} | {each['altered_worst']:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
