@@ -1,9 +1,11 @@
 """How variants of a recipe compare on films their models never saw, and on such films altered.
 
-    python benchmarks/variants.py RUN... --data FOLDER [--films 300] [--json]
+    python -m cxr_core cross-validate benchmarks/recipes/blur160.yaml --data FOLDER --folds 3
+    python benchmarks/variants.py RUN... --data FOLDER --chosen NAME [--films 300] [--out FILE]
 
-RUN is a finished cross-validation (``python -m cxr_core cross-validate``), one a variant, all of
-the same films and folds; FOLDER holds these films. The figures as the films are come from the
+RUN is a finished cross-validation, one a variant, all of the same films and folds; FOLDER holds
+these films; NAME is the variant that a recipe was made of. FILE, beside that recipe, takes the
+table as the recipe's models carry it. The figures as the films are come from the
 cross-validations themselves, over all films. Then each fold's model answers for FILMS of the films
 it never saw, the classes equally, as another hospital might have made them: exposed, processed,
 sharpened, blurred, collimated or stored otherwise. Most of these changes are none that training
@@ -12,11 +14,9 @@ a fold's model carries, over the films of all folds; no test part has a say in i
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,10 +26,13 @@ sys.path.insert(0, str(REPOSITORY))
 
 from cxr_core import images  # noqa: E402  found by the line above
 from cxr_core.diagnosis import bundle  # noqa: E402
+from cxr_core.diagnosis.bundle import Estimate, Selection, Variant  # noqa: E402
 from cxr_core.diagnosis.predictor import Predictor  # noqa: E402
 from cxr_core.evaluation import metrics  # noqa: E402
-from cxr_core.training import folds  # noqa: E402
-from cxr_core.training.tracking import Kind, RunStore  # noqa: E402
+from cxr_core.training import folds, recipes  # noqa: E402
+from cxr_core.training.tracking import TAG_DATA, TAG_RECIPE, Kind, RunStore  # noqa: E402
+
+RECIPES = REPOSITORY / "benchmarks" / "recipes"
 
 NATIVE = 224  # px, side at which films are altered
 
@@ -143,61 +146,86 @@ def altered(parent: str, data: Path, films: int, store: RunStore) -> dict[str, d
     return figures
 
 
-def measure(parent: str, data: Path, films: int, store: RunStore) -> dict[str, Any]:
-    """Return all figures of one variant."""
+def measure(parent: str, data: Path, films: int, store: RunStore) -> tuple[Variant, Selection]:
+    """Return one variant's figures, and what all variants must have in common."""
     record = store.find(parent)
     if record.kind is not Kind.FOLDS:
         raise SystemExit(f"{parent} is no cross-validation.")
     summary = folds.summary(record, store)
     if summary is None or summary["missing"]:
         raise SystemExit(f"{record.name} lacks folds.")
-    pooled = summary["pooled"]
+    pooled, recipe = summary["pooled"], record.tags[TAG_RECIPE]
     figures = altered(record.run_id, data, films, store)
-    balanced = [each["balanced_accuracy"] for each in figures.values()]
-    return {
-        "name": record.name.partition(",")[0],
-        "folds": summary["folds"],
-        "data_fingerprint": summary["data_fingerprint"],
-        "films": pooled["n"],
-        "as_they_are": {
-            key: {"value": pooled[key], "ci95": pooled["ci95"][key]}
-            for key in ("auc", "balanced_accuracy", "ece")
-        },
-        "altered": figures,
-        "altered_mean": {
-            key: float(np.mean([each[key] for each in figures.values()]))
-            for key in ("auc", "balanced_accuracy", "sensitivity", "specificity")
-        },
-        "altered_worst": min(balanced),
-    }
+    for name, each in figures.items():
+        shown = ", ".join(f"{key} {value:.3f}" for key, value in each.items())
+        print(f"{recipe}, {name}: {shown}", file=sys.stderr)
+
+    def estimate(key: str) -> Estimate:
+        return Estimate(value=pooled[key], ci95=pooled["ci95"][key])
+
+    def mean(key: str) -> float:
+        return float(np.mean([each[key] for each in figures.values()]))
+
+    variant = Variant(
+        name=recipe,
+        words=_words(recipe),
+        auc=estimate("auc"),
+        balanced_accuracy=estimate("balanced_accuracy"),
+        ece=estimate("ece"),
+        altered_auc=mean("auc"),
+        altered_balanced_accuracy=mean("balanced_accuracy"),
+        altered_worst=min(each["balanced_accuracy"] for each in figures.values()),
+    )
+    return variant, Selection(
+        chosen="",
+        data=record.tags[TAG_DATA],
+        films=pooled["n"],
+        folds=summary["folds"],
+        altered_films=films * summary["folds"],
+        alterations=tuple(ALTERED),
+        variants=(),
+    )
+
+
+def _words(recipe: str) -> str:
+    if recipe in recipes.names():
+        return recipes.describe(recipe)
+    first, *_ = (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8").splitlines()
+    return first.removeprefix("#").strip()
 
 
 def main() -> None:
-    """Print the table, or all of it as JSON."""
+    """Print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="finished cross-validations, one a variant")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--chosen", required=True, help="the variant that became the recipe")
     parser.add_argument("--films", type=int, default=300, help="of each fold, for the alterations")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="a recipe's NAME.selection.json")
     given = parser.parse_args()
     store = RunStore()
-    found = [measure(run, given.data, given.films, store) for run in given.runs]
-    if len({(each["data_fingerprint"], each["folds"]) for each in found}) > 1:
+    variants, common = zip(
+        *(measure(run, given.data, given.films, store) for run in given.runs), strict=True
+    )
+    if any(each != common[0] for each in common):
         raise SystemExit("These cross-validations are of different films or folds.")
-    if given.json:
-        print(json.dumps(found, indent=2))
-        return
+    if given.chosen not in {each.name for each in variants}:
+        raise SystemExit(f"No variant is called {given.chosen}.")
+    found = common[0].model_copy(update={"chosen": given.chosen, "variants": variants})
+    if given.out:
+        given.out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print("| variant | AUROC | balanced accuracy | ECE | altered: AUROC | balanced | worst |")
     print("|---|---|---|---|---|---|---|")
-    for each in found:
-        plain = each["as_they_are"]
+    for each in variants:
         cells = [
-            f"{plain[key]['value']:.3f} ({plain[key]['ci95'][0]:.3f}-{plain[key]['ci95'][1]:.3f})"
-            for key in ("auc", "balanced_accuracy", "ece")
+            f"{shown.value:.3f} ({shown.ci95[0]:.3f}-{shown.ci95[1]:.3f})"
+            for shown in (each.auc, each.balanced_accuracy, each.ece)
         ]
-        mean = each["altered_mean"]
-        cells += [f"{mean['auc']:.3f}", f"{mean['balanced_accuracy']:.3f}"]
-        print(f"| {each['name']} | {' | '.join(cells)} | {each['altered_worst']:.3f} |")
+        cells += [
+            f"{value:.3f}"
+            for value in (each.altered_auc, each.altered_balanced_accuracy, each.altered_worst)
+        ]
+        print(f"| {each.name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -189,17 +189,32 @@ def audit(
 
 @app.command()
 def train(
-    config: ConfigName, data: DataFolder = "", set_: Changes = None, as_json: AsJson = False
+    config: ConfigName,
+    data: DataFolder = "",
+    set_: Changes = None,
+    publish_as: Annotated[
+        str,
+        typer.Option(
+            "--publish",
+            help="Copy the model into models/ under this name at the end, as 'publish' does.",
+            metavar="NAME",
+        ),
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Train a model and follow its run; Ctrl-C cancels it."""
-    from cxr_core.training import jobs
+    from cxr_core.training import bundle_index, jobs
 
+    if publish_as:
+        bundle_index.place_for(publish_as)  # hours before it is needed
     order = _order(config, data, set_)
     run_id = jobs.start(
         order.settings, recipe=order.recipe, store=order.store, catalog=order.catalog
     )
     _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
     _see_through(run_id, order.store, as_json=as_json)
+    if publish_as:
+        publish(run_id, publish_as)
 
 
 @app.command("cross-validate")

@@ -16,6 +16,8 @@ def values(setting: Setting) -> st.SearchStrategy[object]:
         return st.sampled_from(setting.choices)
     if setting.type is bool:
         return st.booleans()
+    if setting.path == "distil.teachers":
+        return st.sampled_from([0, *range(2, 11)])  # one is none
     if setting.type is int:
         return st.integers(int(setting.minimum or 0), int(setting.maximum or 0))
     if setting.type is float:

@@ -112,6 +112,38 @@ class Member(_Part):
     temperature: float = Field(gt=0)  # its logits were divided by it before the mean was taken
 
 
+class Estimate(_Part):
+    """A figure from 0 to 1 and its 95 % interval."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+class Variant(_Part):
+    """One configuration among those that a recipe was chosen from, by cross-validation."""
+
+    name: str
+    words: str  # what sets it apart
+    auc: Estimate
+    balanced_accuracy: Estimate
+    ece: Estimate
+    altered_auc: float  # mean over the alterations
+    altered_balanced_accuracy: float  # likewise
+    altered_worst: float  # balanced accuracy under the alteration that costs most
+
+
+class Selection(_Part):
+    """How the settings of a model's recipe were chosen."""
+
+    chosen: str  # a variant's name
+    data: str  # the films
+    films: int  # each predicted by a model that never saw its patient
+    folds: int
+    altered_films: int  # of them, those that were altered
+    alterations: tuple[str, ...]  # in words
+    variants: tuple[Variant, ...]
+
+
 class BundleInfo(_Part):
     """The contents of ``bundle.json``."""
 
@@ -133,6 +165,7 @@ class BundleInfo(_Part):
     track_record: tuple[TrackRecord, ...] = ()  # empty where it was not tested
     probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
     config: dict[str, Any] = {}  # the full RunConfig
+    selection: Selection | None = None  # None where its settings were not compared with others
     notes: tuple[str, ...] = ()  # what was done to films and weights, a sentence each
     versions: dict[str, str] = {}  # python, tensorflow, keras, numpy, cxr_core
     model_sha256: str = ""  # of model.keras; filled by `write`

@@ -80,13 +80,25 @@ def publish(spec: str, name: str, store: RunStore | None = None) -> Path:
         BundleError: there is no such model, the name will not do or is taken, or the bundle is
             damaged.
     """
+    folder = place_for(name)
+    bundle.copy(resolve(spec, store), folder, name)
+    return folder
+
+
+def place_for(name: str) -> Path:
+    """Return the folder that a model published under a name will have.
+
+    Raises:
+        BundleError: the name will not do or is taken.
+    """
     if not _NAME.fullmatch(name):
         raise BundleError(
             f"'{name}' cannot be a model's name: take up to 60 letters, digits, hyphens and "
             "underscores, a letter or digit first."
         )
     folder = workspace.published_models() / name
-    bundle.copy(resolve(spec, store), folder, name)
+    if folder.exists():
+        raise BundleError(f"{folder} is there already. Choose another name, or remove it first.")
     return folder
 
 

@@ -20,7 +20,7 @@ from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating, track_record
-from cxr_core.training import device, known_films, network, probing, stages, teachers
+from cxr_core.training import device, known_films, network, probing, recipes, stages, teachers
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -123,6 +123,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         gate=known.gate[1] if known.gate else None,
         similar=known.similar[1] if known.similar else None,
         config=config.model_dump(),
+        selection=recipes.selection(run.recipe),
         notes=run.notes,
         versions=device.versions(),
     )

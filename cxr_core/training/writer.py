@@ -19,6 +19,7 @@ from cxr_core.training.tracking import (
     TAG_NOTES,
     TAG_PHASE,
     TAG_PROGRESS,
+    TAG_RECIPE,
     TAG_SEEN_AT,
     Request,
     RunStore,
@@ -56,6 +57,7 @@ class RunWriter:
         self.run_id = run_id
         record = patiently(lambda: store.get(run_id))
         self.name = record.name
+        self.recipe = record.tags.get(TAG_RECIPE, "")  # "" where it came from none
         self.recorded = record.params  # what an earlier worker recorded, where the run was resumed
         self._store = store
         self._request: Request | None = None

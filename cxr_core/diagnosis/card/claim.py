@@ -261,17 +261,33 @@ class _Answers:
         best = {"val_loss": "lowest loss", "val_auroc": "highest AUROC"}.get(str(monitor))
         yield (
             "How the final model was chosen",
-            reported(f"The epoch with the {best} on the validation films.") if best else unknown(),
+            reported(f"The epoch with the {best} on the validation films.{self._compared()}")
+            if best
+            else unknown(),
         )
-        yield (
-            "Ensemble",
-            reported(
-                f"The mean of the calibrated logits of {count(len(info.members), 'network')}: see "
-                "Model."
+        yield "Ensemble", self._joined()
+
+    def _compared(self) -> str:
+        """Say that settings were chosen among variants, where they were."""
+        if self._info.selection is None:
+            return ""
+        number = len(self._info.selection.variants)
+        return f" The settings were chosen from {number} by cross-validation: see Training."
+
+    def _joined(self) -> Answer:
+        """Say whether several networks had a part in the answer."""
+        members = len(self._info.members)
+        teachers = (self._info.config.get("distil") or {}).get("teachers", 0)
+        if members:
+            return reported(
+                f"The mean of the calibrated logits of {count(members, 'network')}: see Model."
             )
-            if info.members
-            else inapplicable("one network"),
-        )
+        if teachers:
+            return reported(
+                f"One network, distilled from {count(teachers, 'other')}, each blind to the "
+                "training films it was asked about."
+            )
+        return inapplicable("one network")
 
     def _start(self) -> Answer:
         if self._info.members:

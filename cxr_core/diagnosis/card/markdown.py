@@ -304,7 +304,48 @@ def _training(info: "BundleInfo") -> str:
         if info.config
         else ""
     )
-    return "\n\n".join(filter(None, [_facts("Setting", *rows), closing]))
+    return "\n\n".join(filter(None, [_facts("Setting", *rows), closing, _selection(info)]))
+
+
+def _selection(info: "BundleInfo") -> str:
+    """Return what the recipe was chosen from; "" where that is not known."""
+    found = info.selection
+    if found is None:
+        return ""
+    heads = (
+        "Variant",
+        "AUROC",
+        "Balanced accuracy",
+        "ECE",
+        "Altered: AUROC",
+        "Altered: balanced accuracy; worst",
+    )
+    rows = [
+        (
+            f"**{plain(each.name)}**" if each.name == found.chosen else plain(each.name),
+            *(
+                f"{figure(shown.value)} ({interval(shown.ci95)})"
+                for shown in (each.auc, each.balanced_accuracy, each.ece)
+            ),
+            figure(each.altered_auc),
+            f"{figure(each.altered_balanced_accuracy)}; {figure(each.altered_worst)}",
+        )
+        for each in found.variants
+    ]
+    told = "\n".join(f"- {plain(each.name)}: {plain(each.words)}" for each in found.variants)
+    return "\n\n".join(
+        [
+            f"The settings are those of {plain(found.chosen)}, one of {len(found.variants)} "
+            f"variants compared by cross-validation on {count(found.films, 'film')} of "
+            f"{plain(found.data)} in {found.folds} folds by patient, each film predicted by a "
+            "network that never saw its patient. It was chosen for the films altered as another "
+            f"hospital might have made them ({count(found.altered_films, 'film')} of those, the "
+            f"classes equally: {listing(found.alterations)}): the mean over these alterations, and "
+            "the balanced accuracy under the worst of them. Intervals are of 95 %, by patient.",
+            text.table(heads, rows, numbers=True),
+            told,
+        ]
+    )
 
 
 def _label(setting: Setting) -> str:

@@ -1,8 +1,12 @@
-"""Ready configurations, a YAML file each; the first comment line says what it is for."""
+"""Ready configurations, a YAML file each; the first comment line says what it is for.
+
+``NAME.selection.json`` beside one tells what it was chosen from.
+"""
 
 from pathlib import Path
 
 from cxr_core.config import RunConfig
+from cxr_core.diagnosis.bundle import Selection
 from cxr_core.errors import ConfigError
 
 _FOLDER = Path(__file__).parent
@@ -39,3 +43,11 @@ def describe(name: str) -> str:
         raise ConfigError(f"There is no recipe '{name}'. Recipes: {', '.join(names())}.")
     with (_FOLDER / f"{name}.yaml").open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
+
+
+def selection(name: str) -> Selection | None:
+    """Return how a recipe's settings were chosen; None where they were not compared with others."""
+    path = _FOLDER / f"{name}.selection.json"
+    if name not in names() or not path.is_file():
+        return None
+    return Selection.model_validate_json(path.read_text(encoding="utf-8"))
