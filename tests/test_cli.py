@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from cxr_core import NOT_FOR_CLINICAL_USE, workspace
 from cxr_core.cli import app
 from cxr_core.config import RunConfig
+from cxr_core.diagnosis import bundle
 from cxr_core.training import jobs
 from cxr_core.training.tracking import TAG_WORKER, RunRecord, RunStore, Status
 
@@ -310,6 +311,32 @@ def test_a_run_that_fails_ends_with_status_1_and_its_reason(
     assert answer["reason"] == "The disk [sda] is full."
     assert "The disk [sda] is full." in result.stderr
     assert "The disk [sda] is full." in run("runs").stderr
+
+
+def test_a_training_publishes_its_model_where_that_was_asked_for(
+    phantoms: Path,
+    store: RunStore,
+    no_worker: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, models = tiny.write_bundle(tmp_path / "made"), tmp_path / "models"
+    monkeypatch.setattr(workspace, "published_models", lambda: models)
+
+    def finish(run_id: str, store: RunStore, on_change: object) -> RunRecord:
+        store.write_file(run_id, made, "bundle")
+        store.set_status(run_id, Status.FINISHED)
+        return store.get(run_id)
+
+    monkeypatch.setattr(jobs, "wait", finish)
+    asked = ("train", "plain_cnn", "--data", phantoms, "--publish", "lungs_v1")
+    result = run(*asked)
+    assert result.exit_code == 0, result.stderr
+    assert "lungs_v1 is published" in result.stderr
+    assert bundle.read(models / "lungs_v1").name == "lungs_v1"
+    queued = len(store.list())
+    assert "is there already" in refused(*asked)
+    assert len(store.list()) == queued  # told before anything is trained
 
 
 def test_an_interrupt_cancels_the_run(

@@ -27,9 +27,14 @@ class BundleRef:
 
 
 def available(store: RunStore | None = None) -> list[BundleRef]:
-    """Return the usable models, the newest first; damaged ones are left out and logged."""
+    """Return the usable models, the newest first, those that know only synthetic films last.
+
+    Damaged ones are left out and logged.
+    """
     found = [*_published(), *_of_runs(store or RunStore())]
-    return sorted(found, key=lambda ref: ref.info.created, reverse=True)
+    return sorted(
+        found, key=lambda ref: (not ref.info.data.synthetic, ref.info.created), reverse=True
+    )
 
 
 def resolve(spec: str, store: RunStore | None = None) -> Path:

@@ -20,7 +20,7 @@ def use(spec: str) -> None:
 
 
 def in_use() -> BundleRef | None:
-    """Return the model in use: the one chosen in this session, else the newest; None without one.
+    """Return the model in use: the one chosen in this session, else the first there is.
 
     Raises:
         TrainingError: the run store cannot be opened.

@@ -148,4 +148,4 @@ def test_the_first_address_after_the_start_leads_past_the_notice_too(app: App, p
     expect(page.get_by_text("For research and teaching only")).to_be_visible()
     accept_the_notice(page)
     expect(page).to_have_url(re.compile("/diagnose"))
-    expect(page.get_by_text("No model yet")).to_be_visible()
+    expect(page.get_by_role("combobox", name=re.compile("Model"))).to_be_visible()

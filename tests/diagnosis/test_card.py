@@ -8,7 +8,7 @@ import tiny
 
 from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.diagnosis import card
-from cxr_core.diagnosis.bundle import DataInfo, Member
+from cxr_core.diagnosis.bundle import DataInfo, Estimate, Member, Selection, Variant
 from cxr_core.diagnosis.card import claim, text
 from cxr_core.evaluation import metrics, scores
 
@@ -43,6 +43,46 @@ def test_a_card_of_real_films_does_not_call_them_synthetic() -> None:
     told = card.render(tiny.info(data=data, metrics={"test": summary()}))
     assert "synthetic" not in told.lower()
     assert "drawing" not in told.lower()
+
+
+def test_a_card_shows_what_its_settings_were_chosen_from() -> None:
+    def variant(name: str, worst: float) -> Variant:
+        seen = Estimate(value=0.987, ci95=(0.98, 0.99))
+        return Variant(
+            name=name,
+            words=f"What {name} does.",
+            auc=seen,
+            balanced_accuracy=seen,
+            ece=Estimate(value=0.021, ci95=(0.01, 0.03)),
+            altered_auc=0.975,
+            altered_balanced_accuracy=0.921,
+            altered_worst=worst,
+        )
+
+    selection = Selection(
+        chosen="steady",
+        data="clinic",
+        films=5232,
+        folds=3,
+        altered_films=900,
+        alterations=("blur", "noise"),
+        variants=(variant("plain", 0.55), variant("steady", 0.853)),
+    )
+    told = card.render(tiny.info(selection=selection, config=RunConfig().model_dump()))
+    assert "| plain | 0.987 (0.980 to 0.990) |" in told
+    assert "| **steady** |" in told
+    assert "| 0.975 | 0.921; 0.853 |" in told
+    assert "5,232 films of clinic in 3 folds" in told
+    assert "- plain: What plain does." in told
+    assert "chosen from 2 by cross-validation" in told
+    assert "Altered" not in card.render(tiny.info())
+
+
+def test_a_distilled_network_says_so() -> None:
+    config = RunConfig().with_values({"distil.teachers": 3}).model_dump()
+    told = card.render(tiny.info(config=config))
+    assert "One network, distilled from 3 others" in told
+    assert "| Teachers | 3 |" in told
 
 
 def test_a_card_says_how_a_film_becomes_the_input() -> None:

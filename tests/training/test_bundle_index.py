@@ -9,6 +9,7 @@ import tiny
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
+from cxr_core.diagnosis.bundle import DataInfo
 from cxr_core.errors import BundleError
 from cxr_core.training import bundle_index
 from cxr_core.training.tracking import RunStore, Status
@@ -51,6 +52,14 @@ def test_published_models_and_those_of_ended_runs_are_found_newest_first(
     assert (found[2].spec, found[2].label, found[2].run_id) == ("pneumonia", "Pneumonia", "")
     for ref in found:
         assert bundle_index.resolve(ref.spec, store).joinpath("model.keras").is_file()
+
+
+def test_models_of_synthetic_films_alone_come_last(store, models):
+    films = {"counts": {}, "name": "films"}
+    tiny.write_bundle(models / "drawn", data=DataInfo(synthetic=True, **films))
+    real = {"created": "2020-01-01T00:00:00+00:00", "data": DataInfo(synthetic=False, **films)}
+    tiny.write_bundle(models / "real", **real)
+    assert [ref.spec for ref in bundle_index.available(store)] == ["real", "drawn"]
 
 
 def test_a_damaged_bundle_is_left_out(store, made, models):
