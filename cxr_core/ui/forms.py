@@ -32,7 +32,7 @@ _LABELS = {
     "image.size": "Image size (px)",
     "image.fit": "How a film becomes a square",
     "image.clahe": "CLAHE, clip limit",
-    "augment.flip": "Mirror half of the films",
+    "augment.flip": "Mirror half",
     "augment.crop_area": "Crop, least area kept",
     "augment.mixup": "Mixup, strength",
     "augment.cutmix": "CutMix, strength",
