@@ -369,6 +369,16 @@ class DecideConfig(_Section):
         ge=0.01,
         le=1000,
     )
+    views: int = _setting(
+        0,
+        "How often each validation film is altered at random, as training films are, for the "
+        "choice of the threshold: one chosen on films as they are lies where those few films "
+        "happen to leave a gap, and other machines' films do not keep to it. 0 takes them as they "
+        "are.",
+        unit="times",
+        ge=0,
+        le=50,
+    )
 
 
 class HardwareConfig(_Section):

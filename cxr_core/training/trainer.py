@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
+from cxr_core.data.augment import augment
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating, track_record
 from cxr_core.training import device, known_films, network, probing, recipes, stages, teachers
@@ -26,6 +27,8 @@ from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
 from cxr_core.training.writer import RunWriter
 from cxr_core.zoo import registry
+
+_ALTERED = 128  # films altered at once; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,12 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     infer = network.inference(model, run.obey)
     val_logits = metrics.expand_logits(infer(pixels, films.val.rows))
     temperature = calibration.fit_temperature(val_logits, films.val.labels)
+    rule = operating.Rule(config.decide.rule, config.decide.target, config.decide.miss_cost)
+    seen = altered(films, config, infer) if config.decide.views else val_logits
     threshold = operating.choose_threshold(
-        films.val.labels,
-        metrics.probabilities(val_logits, temperature),
-        operating.Rule(config.decide.rule, config.decide.target, config.decide.miss_cost),
+        np.tile(films.val.labels, max(1, config.decide.views)),
+        metrics.probabilities(seen, temperature),
+        rule,
     )
 
     run.phase("testing")
@@ -106,7 +111,11 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         architecture=config.model.architecture,
         cam_layer=registry.get(config.model.architecture).cam_layer,
         temperature=temperature,
-        threshold=bundle.ThresholdInfo(value=threshold.value, method=threshold.method),
+        threshold=bundle.ThresholdInfo(
+            value=threshold.value,
+            method=threshold.method,
+            chosen_on="altered validation" if config.decide.views else "validation",
+        ),
         data=films.provenance,
         metrics={"val": results(films.val, val_logits), "test": tested},
         track_record=tuple(
@@ -139,6 +148,21 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     )
     run.points(flat_metrics("test", tested), step=0)
     return Trained(info, fitted.stopped)
+
+
+def altered(films: FilmSet, config: RunConfig, infer: network.Inference) -> np.ndarray:
+    """Return logits of the validation films altered as training films are, (views * n, classes).
+
+    Each view has all films in their order.
+    """
+    pixels, rows = films.decoded[config.image.size], films.val.rows
+    rng = np.random.default_rng(config.seed)
+    logits = []
+    for _ in range(config.decide.views):
+        for start in range(0, len(rows), _ALTERED):
+            view = augment(pixels[rows[start : start + _ALTERED]], config.augment, rng)
+            logits.append(metrics.expand_logits(infer(view, np.arange(len(view)))))
+    return np.concatenate(logits)
 
 
 # -- the papers -----------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ _LABELS = {
     "stop.min_learning_rate": "Lowest learning rate",
     "decide.rule": "Threshold by",
     "decide.target": "Target (share)",
+    "decide.views": "Validation films altered (times)",
     "decide.miss_cost": "A miss costs (false alarms)",
 }
 _TITLES: Choices = {

@@ -14,7 +14,7 @@ from discs import CPU, Run, film_set
 
 from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
-from cxr_core.training import callbacks, checkpoint, fitting, network, pictures, stages
+from cxr_core.training import callbacks, checkpoint, fitting, network, pictures, stages, trainer
 from cxr_core.training.checkpoint import FILE, Checkpoint
 from cxr_core.training.device import fastest_format, number_formats
 from cxr_core.training.writer import RunCancelled
@@ -243,13 +243,15 @@ def test_a_processor_without_bfloat16_is_spared_the_trial(has_it, formats, monke
 TWO_DEVICES = """
 import sys
 import tensorflow as tf
-from discs import CLASSES, CPU, Run, film_set
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import json, pathlib, tempfile
-from test_fitting import Device, Run, config, film_set, fitting
+from discs import Run, film_set
+from test_fitting import config, fitting
+
+from cxr_core.training.device import Device
 
 changes = {{"model.dropout": 0.0, "optimise.epochs": 3, "augment.rotation": 0.0}}
 curves = []
@@ -264,10 +266,28 @@ print(json.dumps(curves))
 
 
 def test_two_devices_give_the_loss_curve_of_one():
-    code = TWO_DEVICES.format(tests=str(Path(__file__).parent))
+    here = Path(__file__).parent
+    code = TWO_DEVICES.format(tests=[str(here), str(here.parent)])
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
     one, two = json.loads(result.stdout.splitlines()[-1])
     np.testing.assert_allclose(two, one, atol=1e-3)
+
+
+def test_the_threshold_may_be_chosen_on_films_altered_as_training_films_are():
+    films = film_set(count=60)
+    settings = config(**{"decide.views": 3, "augment.rotation": 10.0})
+    asked = []
+
+    def infer(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        asked.append(pixels[rows])
+        return pixels[rows].mean(axis=(1, 2))[:, None]
+
+    logits = trainer.altered(films, settings, infer)
+    assert logits.shape == (3 * len(films.val.rows), 2)
+    assert all(view.shape == (12, 32, 32) for view in asked)
+    assert (asked[0] != asked[1]).any()
+    assert (asked[0] != films.decoded[32][films.val.rows]).any()
+    np.testing.assert_array_equal(trainer.altered(films, settings, infer), logits)
