@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from cxr_core import images  # noqa: E402  found by the line above
+from cxr_core.config import settings  # noqa: E402
 from cxr_core.diagnosis import bundle  # noqa: E402
 from cxr_core.diagnosis.bundle import Estimate, Selection, Variant  # noqa: E402
 from cxr_core.diagnosis.predictor import Predictor  # noqa: E402
@@ -194,6 +195,20 @@ def _words(recipe: str) -> str:
     return first.removeprefix("#").strip()
 
 
+def _added(recipe: str, chosen: str) -> tuple[str, ...]:
+    """Return in words where a recipe differs from its variant, the choice of films apart."""
+    made = recipes.load(recipe).model_dump()
+    path = RECIPES / f"{chosen}.yaml"
+    variant = recipes.load(str(path) if path.is_file() else chosen).model_dump()
+    return tuple(
+        f"{setting.path} {made[setting.section][field]}"
+        for setting in settings()
+        if setting.section and setting.section != "data"
+        for field in [setting.path.rpartition(".")[2]]
+        if made[setting.section][field] != variant[setting.section][field]
+    )
+
+
 def main() -> None:
     """Print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -213,6 +228,8 @@ def main() -> None:
         raise SystemExit(f"No variant is called {given.chosen}.")
     found = common[0].model_copy(update={"chosen": given.chosen, "variants": variants})
     if given.out:
+        recipe = given.out.name.partition(".")[0]
+        found = found.model_copy(update={"added": _added(recipe, given.chosen)})
         given.out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print("| variant | AUROC | balanced accuracy | ECE | altered: AUROC | balanced | worst |")
     print("|---|---|---|---|---|---|---|")

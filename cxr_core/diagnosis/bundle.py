@@ -136,6 +136,7 @@ class Selection(_Part):
     """How the settings of a model's recipe were chosen."""
 
     chosen: str  # a variant's name
+    added: tuple[str, ...] = ()  # settings in which the recipe differs from it, in words
     data: str  # the films
     films: int  # each predicted by a model that never saw its patient
     folds: int
@@ -236,13 +237,16 @@ def write(
     return info
 
 
-def copy(source: Path, folder: Path, name: str) -> BundleInfo:
+def copy(source: Path, folder: Path, name: str, selection: Selection | None = None) -> BundleInfo:
     """Copy a bundle under another name, whole or not at all; nothing is replaced.
+
+    The copy may travel, so it says nothing of where the films lie on this machine.
 
     Args:
         source: the bundle.
         folder: where its copy will be; nothing may be there.
         name: the copy's, as people see it.
+        selection: how its recipe was chosen, where that is newer than what the bundle says of it.
 
     Returns:
         The copy's info.
@@ -256,11 +260,25 @@ def copy(source: Path, folder: Path, name: str) -> BundleInfo:
     verified_model(source, info)
     verified_gate(source, info)
     verified_similar(source, info)
-    info = info.model_copy(update={"name": name})
+    info = info.model_copy(
+        update={
+            "name": name,
+            "config": _without_place(info.config),
+            "selection": selection or info.selection,
+        }
+    )
     with _draft(folder) as draft:
         shutil.copytree(source, draft, dirs_exist_ok=True)
         _write_info(draft, info)
     return info
+
+
+def _without_place(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the folder of the films by its name alone."""
+    data = config.get("data") or {}
+    if "root" not in data:
+        return dict(config)
+    return {**config, "data": {**data, "root": Path(data["root"]).name}}
 
 
 def read(folder: Path) -> BundleInfo:

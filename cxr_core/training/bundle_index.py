@@ -9,7 +9,8 @@ from pathlib import Path
 from cxr_core import workspace
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError, CxrError, TrainingError
-from cxr_core.training.tracking import Kind, RunStore
+from cxr_core.training import recipes
+from cxr_core.training.tracking import TAG_RECIPE, Kind, RunStore
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ def resolve(spec: str, store: RunStore | None = None) -> Path:
 def publish(spec: str, name: str, store: RunStore | None = None) -> Path:
     """Copy a model into ``models/``, where the app offers it by name and it outlives its run.
 
+    Its card has the comparison that its recipe was chosen from, also where that was made later.
+
     Args:
         spec: as for :func:`resolve`.
         name: what it will be called: letters, digits, hyphens and underscores.
@@ -86,7 +89,9 @@ def publish(spec: str, name: str, store: RunStore | None = None) -> Path:
             damaged.
     """
     folder = place_for(name)
-    bundle.copy(resolve(spec, store), folder, name)
+    store = store or RunStore()
+    source = resolve(spec, store)
+    bundle.copy(source, folder, name, _selection(source, store))
     return folder
 
 
@@ -105,6 +110,15 @@ def place_for(name: str) -> Path:
     if folder.exists():
         raise BundleError(f"{folder} is there already. Choose another name, or remove it first.")
     return folder
+
+
+def _selection(source: Path, store: RunStore) -> bundle.Selection | None:
+    """Return how the recipe of a bundle's run was chosen; None where that is not known."""
+    try:
+        run = store.get(bundle.read(source).run_id)
+    except TrainingError:  # the run is gone, or was another machine's
+        return None
+    return recipes.selection(run.tags.get(TAG_RECIPE, ""))
 
 
 def _published() -> list[BundleRef]:

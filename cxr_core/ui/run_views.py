@@ -35,6 +35,7 @@ from cxr_core.ui import (
     models,
     monitor,
     notices,
+    publish_view,
     results_view,
     subgroups_view,
     trust_view,
@@ -306,6 +307,9 @@ def _files(run: RunRecord) -> None:
             )
         for name in ("config.yaml", "splits.csv", "predictions.parquet", "environment.txt"):
             downloads.artefact(run.run_id, name)
+        if run.has_model:
+            publish_view.offer(run)
+    publish_view.outcome(run)
     with suppress(TrainingError):  # an ensemble has no configuration
         settings_file = store.path(run.run_id, "config.yaml")
         with st.expander("Configuration", icon=":material/settings:"):

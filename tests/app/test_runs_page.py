@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ import pytest
 from conftest import Finished, texts
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import workspace
 from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.data import sources
+from cxr_core.diagnosis import bundle
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
 from cxr_core.evaluation import operating, scores
 from cxr_core.training.tested import Films, RunResult, load
@@ -201,6 +204,29 @@ def test_a_rule_stays_chosen_when_one_looks_at_another_tab(open_page: Open, fini
     assert not app.exception
     assert next(s for s in app.slider if s.label.startswith("Threshold")).value == 90.0
     assert next(box for box in app.selectbox if box.label == "Chosen by").value == "By hand"
+
+
+@pytest.mark.slow
+def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
+    open_page: Open, finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(workspace, "published_models", lambda: tmp_path)
+    app = at_tab(open_page, finished, "Files")
+    assert "Licence of these films: " in texts(app)
+
+    def publish(name: str) -> AppTest:
+        next(box for box in app.text_input if box.label == "Name").set_value(name)
+        return next(b for b in app.button if b.label == "Publish the model").click().run()
+
+    app = publish("lungs_v1")
+    assert "lungs_v1" in app.success[0].value
+    assert bundle.read(tmp_path / "lungs_v1").name == "lungs_v1"
+    app = publish("lungs_v1")
+    assert "is there already" in texts(app)
+    assert not app.success
+    app = publish("no name/at all")
+    assert "cannot be a model's name" in texts(app)
+    assert [path.name for path in tmp_path.iterdir()] == ["lungs_v1"]
 
 
 @pytest.mark.slow

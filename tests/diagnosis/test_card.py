@@ -61,6 +61,7 @@ def test_a_card_shows_what_its_settings_were_chosen_from() -> None:
 
     selection = Selection(
         chosen="steady",
+        added=("distil.teachers 3",),
         data="clinic",
         films=5232,
         folds=3,
@@ -74,6 +75,7 @@ def test_a_card_shows_what_its_settings_were_chosen_from() -> None:
     assert "| 0.975 | 0.921; 0.853 |" in told
     assert "5,232 films of clinic in 3 folds" in told
     assert "- plain: What plain does." in told
+    assert "To steady the recipe adds, without a comparison of its own: distil.teachers 3." in told
     assert "chosen from 2 by cross-validation" in told
     assert "Altered" not in card.render(tiny.info())
 

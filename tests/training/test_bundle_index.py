@@ -9,9 +9,9 @@ import tiny
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
-from cxr_core.diagnosis.bundle import DataInfo
+from cxr_core.diagnosis.bundle import DataInfo, Estimate, Selection, Variant
 from cxr_core.errors import BundleError
-from cxr_core.training import bundle_index
+from cxr_core.training import bundle_index, recipes
 from cxr_core.training.tracking import RunStore, Status
 
 
@@ -33,6 +33,12 @@ def finished_run(store: RunStore, made: Path, status: Status = Status.FINISHED) 
     store.write_file(run_id, made, "bundle")
     store.set_status(run_id, status)
     return run_id
+
+
+def change(folder: Path, **changes: object) -> None:
+    """Change what a bundle says of itself."""
+    info = bundle.read(folder).model_copy(update=changes)
+    (folder / "bundle.json").write_text(info.model_dump_json(), encoding="utf-8")
 
 
 def test_where_nothing_was_trained_there_is_nothing(store):
@@ -110,6 +116,49 @@ def test_a_published_model_has_its_name_and_outlives_its_run(store, made, models
     assert "lungs_v1" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert bundle.verified_model(folder, ref.info).is_file()
     assert sorted(path.name for path in models.iterdir()) == ["lungs_v1"]
+
+
+def test_a_published_model_carries_the_comparison_that_came_after_its_training(
+    store, made, models, monkeypatch
+):
+    seen = Estimate(value=0.9, ci95=(0.8, 1.0))
+    later = Selection(
+        chosen="steady",
+        data="clinic",
+        films=90,
+        folds=3,
+        altered_films=30,
+        alterations=("blur",),
+        variants=(
+            Variant(
+                name="steady",
+                words="Holds still.",
+                auc=seen,
+                balanced_accuracy=seen,
+                ece=seen,
+                altered_auc=0.9,
+                altered_balanced_accuracy=0.8,
+                altered_worst=0.7,
+            ),
+        ),
+    )
+    monkeypatch.setattr(recipes, "selection", lambda name: later)
+    run_id = finished_run(store, made)
+    change(store.path(run_id, "bundle"), run_id=run_id)
+    folder = bundle_index.publish(run_id, "lungs_v1", store)
+    assert bundle.read(folder).selection == later
+    assert "Holds still." in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_a_published_model_does_not_tell_where_its_films_lie(store, made, models):
+    run_id = finished_run(store, made)
+    root = "/home/someone/secret-project/films"
+    config = RunConfig().with_values({"data.root": root}).model_dump()
+    change(store.path(run_id, "bundle"), config=config)
+    folder = bundle_index.publish(run_id, "lungs_v1", store)
+    assert bundle.read(folder).config["data"]["root"] == "films"
+    for file in folder.iterdir():
+        assert b"secret-project" not in file.read_bytes(), file.name
 
 
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "x" * 61, "a/b"])

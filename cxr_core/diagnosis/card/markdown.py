@@ -333,9 +333,15 @@ def _selection(info: "BundleInfo") -> str:
         for each in found.variants
     ]
     told = "\n".join(f"- {plain(each.name)}: {plain(each.words)}" for each in found.variants)
+    added = (
+        f"To {plain(found.chosen)} the recipe adds, without a comparison of its own: "
+        f"{plain('; '.join(found.added))}."
+        if found.added
+        else ""
+    )
     return "\n\n".join(
         [
-            f"The settings are those of {plain(found.chosen)}, one of {len(found.variants)} "
+            f"The recipe goes out from {plain(found.chosen)}, one of {len(found.variants)} "
             f"variants compared by cross-validation on {count(found.films, 'film')} of "
             f"{plain(found.data)} in {found.folds} folds by patient, each film predicted by a "
             "network that never saw its patient. It was chosen for the films altered as another "
@@ -344,6 +350,7 @@ def _selection(info: "BundleInfo") -> str:
             "the balanced accuracy under the worst of them. Intervals are of 95 %, by patient.",
             text.table(heads, rows, numbers=True),
             told,
+            *filter(None, [added]),
         ]
     )
 
