@@ -186,7 +186,14 @@ class _Looks:
                 "What size, exposure and border alone achieve is not known for these films."
             )
         best = max(self._shortcuts, key=lambda shortcut: shortcut.auroc)
-        return self._able().baseline(WORDS[best.feature], best.auroc, best.label, best.certain)
+        others = {
+            WORDS[shortcut.feature]: shortcut.auroc
+            for shortcut in self._shortcuts
+            if shortcut is not best
+        }
+        return self._able().baseline(
+            WORDS[best.feature], best.auroc, best.label, best.certain, others
+        )
 
     def curve(self, kind: str) -> Probe:
         squares = self._sample.squares

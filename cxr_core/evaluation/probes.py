@@ -419,7 +419,14 @@ class Judge:
             words += f" With this corner masked AUROC goes from {self.auroc:.2f} to {area:.2f}."
         return self._probe(name, title, share, "share", bounds, bad, words)
 
-    def baseline(self, feature: str, auroc: float, label: str, certain: bool) -> Probe:
+    def baseline(
+        self,
+        feature: str,
+        auroc: float,
+        label: str,
+        certain: bool,
+        others: Mapping[str, float] | None = None,
+    ) -> Probe:
         """Judge a network against what size, exposure or border alone achieve on the same set.
 
         Args:
@@ -427,6 +434,7 @@ class Judge:
             auroc: what it achieved, for one class against the rest, held out.
             label: that class.
             certain: whether that is more than chance.
+            others: what the others achieved, each for the class it tells best, in words.
         """
         number = list(self.classes).index(label)
         own = self._ranked(self._table, number)
@@ -440,6 +448,9 @@ class Judge:
             if bad
             else "Were the two close, the network could owe its figure to that."
         )
+        if others:
+            listed = ", ".join(f"{name} {value:.2f}" for name, value in others.items())
+            words += f" Others alone: {listed}."
         return self._probe("baseline", "Without a network", float(auroc), "AUROC", None, bad, words)
 
     def points(self, kind: str, answers: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -89,9 +89,11 @@ def test_a_network_that_reads_the_border_alone_falls_without_it() -> None:
 
 def test_what_is_known_of_the_set_is_held_against_the_network() -> None:
     width = Shortcut("width", 0.9, "PNEUMONIA", {"PNEUMONIA": 0.9}, certain=True)
-    found = by_name(probing.probe(films(), reads(None), shortcuts=[width]))["baseline"]
+    mean = Shortcut("mean", 0.6, "PNEUMONIA", {"PNEUMONIA": 0.6}, certain=True)
+    found = by_name(probing.probe(films(), reads(None), shortcuts=[mean, width]))["baseline"]
     assert found["level"] == "warning"
     assert "image width alone tells PNEUMONIA" in found["words"]
+    assert found["words"].endswith("Others alone: mean brightness 0.60.")
     assert by_name(probing.probe(films(), reads(None)))["baseline"]["level"] == "unknown"
 
 
