@@ -26,7 +26,7 @@ uploads.drop_zone()
 films = uploads.held()
 if not films:
     report_view.forget()
-    uploads.samples()
+    uploads.samples(judge=models.for_synthetic(chosen))
     models.prepare(chosen)  # last: what the visitor sees is drawn
     notices.end_page()
 

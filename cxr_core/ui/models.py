@@ -51,6 +51,17 @@ def choose() -> BundleRef | None:
     return found[spec]
 
 
+def for_synthetic(ref: BundleRef) -> BundleRef | None:
+    """Return a model that knows synthetic films, for films that this one would refuse.
+
+    None where this one knows them, or no other does.
+    """
+    if ref.info.data.synthetic:
+        return None
+    found = bundle_index.available(loaders.store())
+    return next((other for other in found if other.info.data.synthetic), None)
+
+
 def folder(ref: BundleRef) -> Path:
     """Return where a model lies on this machine, fetched where it is kept elsewhere.
 

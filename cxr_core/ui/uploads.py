@@ -22,10 +22,11 @@ from cxr_core import images
 from cxr_core.data import archive, phantom
 from cxr_core.diagnosis import gate, scoring
 from cxr_core.errors import DatasetError, UnreadableImageError
-from cxr_core.ui import background, evidence_view, loaders, words
+from cxr_core.ui import background, evidence_view, loaders, models, words
 
 if TYPE_CHECKING:
     from cxr_core.diagnosis.predictor import Diagnosis, Predictor, Prepared
+    from cxr_core.training.bundle_index import BundleRef
 
 _FILMS = "uploads"
 _FOUND = "outcomes"
@@ -157,11 +158,17 @@ def drop_zone() -> None:
             st.warning("  \n".join(told), icon=":material/info:")
 
 
-def samples() -> None:
-    """Offer a film of each kind to a visitor without one."""
+def samples(judge: "BundleRef | None" = None) -> None:
+    """Offer a film of each kind to a visitor without one.
+
+    Args:
+        judge: the model that is to be in use once a synthetic film is taken; None leaves the one
+            that is.
+    """
     public = _public()
     also = ", or a public one that comes with pydicom-data" if public else ""
-    st.caption(f"No film at hand? Try a synthetic one, drawn by this app{also}.")
+    told = f" Synthetic ones are judged by {words.plain(judge.label)}." if judge else ""
+    st.caption(f"No film at hand? Try a synthetic one, drawn by this app{also}.{told}")
     with st.container(horizontal=True, gap="medium", key="samples"):
         for label in phantom.CLASSES:
             data = sample(label)
@@ -171,6 +178,7 @@ def samples() -> None:
                 f"Try {words.finding(label)}",
                 (f"synthetic_{label.lower()}.png", data),
                 synthetic=True,
+                judge=judge.spec if judge else "",
             )
         if public:
             film, thumbnail = public
@@ -418,7 +426,13 @@ def _public() -> tuple[bytes, bytes] | None:
 
 
 def _offer(
-    picture: bytes, alt: str, action: str, film: tuple[str, bytes], *, synthetic: bool = False
+    picture: bytes,
+    alt: str,
+    action: str,
+    film: tuple[str, bytes],
+    *,
+    synthetic: bool = False,
+    judge: str = "",
 ) -> None:
     """Draw one sample with the button that takes it."""
     with st.container(width=230, gap="small"):
@@ -427,7 +441,13 @@ def _offer(
             action,
             key=f"sample:{film[0]}",
             width="stretch",
-            on_click=add,
+            on_click=_try,
             args=film,
-            kwargs={"synthetic": synthetic},
+            kwargs={"synthetic": synthetic, "judge": judge},
         )
+
+
+def _try(name: str, data: bytes, *, synthetic: bool, judge: str) -> None:
+    add(name, data, synthetic=synthetic)
+    if judge:
+        models.use(judge)

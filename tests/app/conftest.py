@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import workspace
 from cxr_core.training import jobs, recipes
 from cxr_core.training.tracking import RunStore, Status
 from cxr_core.ui import datasets, uploads
@@ -86,8 +87,12 @@ def _trained(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Finish
 
 @pytest.fixture
 def finished(_trained: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
-    """The workspace of the finished run, as the workspace of this test; leave it as it is."""
+    """The workspace of the finished run, as the workspace of this test; leave it as it is.
+
+    Its model is the only one: none of those that come with the app stands beside it.
+    """
     monkeypatch.setenv("CXR_HOME", str(_trained.workspace))
+    monkeypatch.setattr(workspace, "published_models", lambda: _trained.workspace / "models")
     return _trained
 
 

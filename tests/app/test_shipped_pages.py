@@ -59,6 +59,17 @@ def test_diagnose_opens_with_the_model_of_real_films(open_page: Open):
 
 
 @pytest.mark.slow
+def test_a_synthetic_sample_brings_the_model_that_knows_such_films(open_page: Open):
+    app = open_page("diagnose")
+    assert "Synthetic ones are judged by phantom_v1." in texts(app)
+    app = next(b for b in app.button if b.label == "Try tuberculosis").click().run()
+    assert not app.exception
+    assert next(box for box in app.selectbox if box.label == "Model").value == "phantom_v1"
+    assert "uberculosis" in app.header[0].value
+    assert "judged by" not in texts(app)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_run_that_began_from_a_shipped_model_is_on_every_page(
     page: str, open_page: Open, continued: Finished
