@@ -158,6 +158,9 @@ class BundleInfo(_Part):
     cam_layer: str  # the layer that heat maps are computed at; of an ensemble the first member's
     members: tuple[Member, ...] = ()  # of an ensemble; empty for a single network
     temperature: float = Field(default=1.0, gt=0)  # logits are divided by it before the softmax
+    # What calibration added to the logits, one a class, the first 0: part of the network's last
+    # bias. Empty where the temperature was fitted alone.
+    offset: tuple[float, ...] = ()
     threshold: ThresholdInfo
     gate: GateInfo | None = None  # None where there are no statistics of the films it knows
     similar: SimilarInfo | None = None  # None where no training films go with it

@@ -129,6 +129,17 @@ def for_inference(weights: Sequence[np.ndarray], config: RunConfig, classes: int
     return model
 
 
+def add_offset(model: keras.Model, offset: np.ndarray) -> None:
+    """Add a calibration's offset to the network's last bias, so that its logits have it.
+
+    Args:
+        model: its last layer is dense, with a bias.
+        offset: float (classes,), the first 0: the one logit of two classes is the second's.
+    """
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, bias + offset[-len(bias) :].astype(bias.dtype)])
+
+
 Inference = Callable[[images.Squares, np.ndarray], np.ndarray]
 
 

@@ -93,11 +93,11 @@ def _opinions(
         return None
     model = network.for_inference(fitted.weights, config, len(films.classes))
     infer, pixels = network.inference(model, run.obey), films.decoded[config.image.size]
-    temperature = calibration.fit_temperature(
+    calibrated = calibration.fit(
         metrics.expand_logits(infer(pixels, films.val.rows)), films.val.labels
     )
-    logits = metrics.expand_logits(infer(pixels, asked))
-    said = metrics.probabilities(logits, temperature)
+    logits = metrics.expand_logits(infer(pixels, asked)) + calibrated.offset
+    said = metrics.probabilities(logits, calibrated.temperature)
     part = kept.with_suffix(".part")
     with part.open("wb") as file:
         np.save(file, said)

@@ -70,7 +70,10 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     run.phase("choosing the threshold")
     infer = network.inference(model, run.obey)
     val_logits = metrics.expand_logits(infer(pixels, films.val.rows))
-    temperature = calibration.fit_temperature(val_logits, films.val.labels)
+    calibrated = calibration.fit(val_logits, films.val.labels)
+    temperature = calibrated.temperature
+    network.add_offset(model, calibrated.offset)
+    val_logits += calibrated.offset
     rule = operating.Rule(config.decide.rule, config.decide.target, config.decide.miss_cost)
     seen = altered(films, config, infer) if config.decide.views else val_logits
     threshold = operating.choose_threshold(
@@ -111,6 +114,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         architecture=config.model.architecture,
         cam_layer=registry.get(config.model.architecture).cam_layer,
         temperature=temperature,
+        offset=tuple(calibrated.offset),
         threshold=bundle.ThresholdInfo(
             value=threshold.value,
             method=threshold.method,

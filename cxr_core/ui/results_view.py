@@ -338,10 +338,11 @@ def _prevalence(
 def caution(info: BundleInfo) -> str:
     """Return what else speaks against moving a run's probabilities elsewhere, "" for nothing.
 
-    A temperature sharpens or softens, and cannot undo another share of findings in training.
+    A temperature sharpens or softens, and cannot undo another share of findings in training; an
+    offset can.
     """
     balance = (info.config.get("optimise") or {}).get("balance", "none")
-    if balance == "none":
+    if balance == "none" or info.offset:
         return ""
     return (
         " Training made rare classes count for more, so these probabilities hold only as far as "

@@ -16,6 +16,7 @@ from cxr_core import zoo  # noqa: F401  registers the networks
 from cxr_core.config import RunConfig
 from cxr_core.data import phantom
 from cxr_core.diagnosis import bundle
+from cxr_core.diagnosis.bundle import DataInfo
 from cxr_core.training.tracking import RunStore, Status
 from cxr_core.zoo import registry
 
@@ -25,7 +26,9 @@ pytestmark = NEEDS_CHROMIUM
 @pytest.fixture
 def app(store: RunStore, workspace_folder: Path, tmp_path: Path) -> Iterator[App]:
     """The app with one model that has learned nothing, but is sure of what it says."""
-    folder, info = tmp_path / "bundle", tiny.info(tiny.THREE)
+    # As if of real films, it comes before the models that ship.
+    films = DataInfo(name="films", synthetic=False, counts={})
+    folder, info = tmp_path / "bundle", tiny.info(tiny.THREE, data=films)
     model = registry.build("plain_cnn", size=tiny.SIZE, outputs=info.outputs, seed=1)
     last = model.layers[-1]
     last.set_weights([30 * weights for weights in last.get_weights()])  # else no map shows a thing

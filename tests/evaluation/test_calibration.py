@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from cxr_core.evaluation.calibration import (
     TEMPERATURE_RANGE,
     expected_calibration_error,
+    fit,
     fit_temperature,
     reliability,
 )
@@ -60,6 +62,38 @@ def test_temperature_lowers_the_log_loss():
     logits, labels = overconfident(500, 2, 4.0)
     before = log_loss(labels, probabilities(logits))
     assert log_loss(labels, probabilities(logits, fit_temperature(logits, labels))) < before
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_logits_that_lean_to_a_class_are_set_upright(k):
+    logits, labels = overconfident(4000, k, 2.0)
+    lean = np.linspace(0, 3, k)
+    fitted = fit(logits - lean, labels)
+    assert fitted.offset[0] == 0
+    assert fitted.offset == pytest.approx(lean, abs=0.4)
+    assert fitted.temperature == pytest.approx(2.0, rel=0.1)
+    upright = probabilities(logits - lean + fitted.offset, fitted.temperature)
+    leaning = probabilities(logits - lean, fit_temperature(logits - lean, labels))
+    assert log_loss(labels, upright) < log_loss(labels, leaning)
+    assert expected_calibration_error(labels, upright) < 0.03
+
+
+def test_the_offset_is_that_of_an_independent_logistic_regression():
+    logits, labels = overconfident(3000, 2, 1.5)
+    margin = (logits[:, 1] - logits[:, 0] - 1.0)[:, None]
+    known = LogisticRegression(C=np.inf).fit(margin, labels)
+    fitted = fit(expand_logits(margin), labels)
+    assert 1 / fitted.temperature == pytest.approx(known.coef_[0, 0], rel=0.01)
+    assert fitted.offset[1] / fitted.temperature == pytest.approx(known.intercept_[0], abs=0.01)
+
+
+def test_a_few_films_or_none_wrong_move_no_offset_far():
+    without = fit(expand_logits([[-1.0], [-2.0], [1.0], [2.0]]), [0, 0, 1, 1])
+    assert (without.temperature, *without.offset) == (1.0, 0.0, 0.0)
+    apart = fit(expand_logits([[-2.0], [-3.0], [-1.0], [-0.5]]), [0, 0, 1, 1])
+    assert 0 < apart.offset[1] / apart.temperature < 1
+    few = fit(expand_logits([[-1.0], [0.5], [-0.4], [1.0], [2.0]]), [0, 0, 1, 1, 1])
+    assert abs(few.offset[1] / few.temperature) < 1.5
 
 
 def test_validation_without_a_mistake_does_not_sharpen_probabilities():

@@ -370,18 +370,28 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
     facts = _facts(
         "Calibration and threshold",
         ("Temperature", f"{info.temperature:.3f}"),
+        *(
+            (f"Offset of {plain(label)}, in the last bias", f"{offset:+.3f}")
+            for label, offset in zip(info.classes[1:], info.offset[1:], strict=bool(info.offset))
+        ),
         ("ECE before it, validation films", figure(ece_before)),
         ("ECE after it, validation films", metric(validated, "ece")),
         ("Threshold, any finding", f"{threshold.value:.3f}"),
         ("Rule of the threshold", _METHODS.get(threshold.method, threshold.method)),
         ("Chosen on", f"{threshold.chosen_on} films"),
     )
+    offset = (
+        " An offset a class was fitted with it (Alexandari et al. 2020, arXiv 1901.06852) and is "
+        "part of the logits."
+        if info.offset
+        else ""
+    )
     return (
         "Probabilities are the softmax of the logits divided by the temperature (Guo et al. 2017, "
-        f"arXiv 1706.04599). A film is called a finding where 1 - p({plain(info.classes[0])}) is "
-        "at least the threshold. Neither was fitted on test films. The calibration error (ECE) is "
-        f"the mean gap between forecast and frequency over ten bins of as many films "
-        f"each.\n\n{facts}"
+        f"arXiv 1706.04599).{offset} A film is called a finding where 1 - "
+        f"p({plain(info.classes[0])}) is at least the threshold. Neither was fitted on test films. "
+        "The calibration error (ECE) is the mean gap between forecast and frequency over ten bins "
+        f"of as many films each.\n\n{facts}"
     )
 
 
@@ -574,7 +584,7 @@ def _limits(info: "BundleInfo") -> str:
         "A heat map shows where the network looked, not why, and is no proof of a finding.",
         f"Results by age, by sex and by machine: {NOT_REPORTED}.",
     ]
-    if info.config.get("optimise", {}).get("balance", "none") != "none":
+    if info.config.get("optimise", {}).get("balance", "none") != "none" and not info.offset:
         limits.append(
             "Classes were balanced in training, which may leave probabilities too high for rare "
             "classes: the temperature, fitted at the validation films' own shares, cannot mend it."
