@@ -181,6 +181,11 @@ class BundleInfo(_Part):
         return 1 if len(self.classes) == 2 else len(self.classes)
 
     @property
+    def shift(self) -> np.ndarray:
+        """``offset``, float64 (classes,); zeros where the temperature was fitted alone."""
+        return np.array(self.offset or [0.0] * len(self.classes))
+
+    @property
     def cam_layers(self) -> tuple[str, ...]:
         """The layers whose heat maps add up to the model's: one, or one a member."""
         return tuple(member.cam_layer for member in self.members) or (self.cam_layer,)

@@ -310,7 +310,7 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Draw observed frequency over forecast probability; on the diagonal a probability is true.
 
     Args:
-        tables: Name ("Before temperature", "After") to the bins of
+        tables: Name ("Before calibration", "After") to the bins of
             ``evaluation.calibration.reliability``: columns ``low``, ``high``, ``forecast``,
             ``observed`` and ``n``. The last one is drawn strongest.
     """

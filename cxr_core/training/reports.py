@@ -22,7 +22,7 @@ _CURVES = ("train_loss", "val_loss", "train_auroc", "val_auroc", "best_epoch")
 
 def text(said: RunResult) -> str:
     """Return a run's card as Markdown, with what its predictions tell beyond the bundle."""
-    return card.render(said.info, ece_before=printed.ece_before(said.val))
+    return card.render(said.info, ece_before=printed.ece_before(said.info, said.val))
 
 
 def page(said: RunResult, store: RunStore) -> str:
@@ -79,7 +79,7 @@ def write(
     validation = said.val if said else None
     pieces = {
         bundle.CARD_FILE: card.render(
-            info, evaluation=evaluated.summary, ece_before=printed.ece_before(validation)
+            info, evaluation=evaluated.summary, ece_before=printed.ece_before(info, validation)
         ),
         PAGE_FILE: printed.html(
             info,

@@ -3,16 +3,17 @@
 import streamlit as st
 
 from cxr_core import figures
+from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.evaluation import calibration, scores
 from cxr_core.training.tested import Films, RunResult
 from cxr_core.ui import charts, words
 
 
 def show(run_id: str, tested: RunResult) -> None:
-    """Draw forecast against outcome on the test films, before and after the temperature."""
+    """Draw forecast against outcome on the test films, before and after calibration."""
     info, films = tested.info, tested.test
     st.markdown("#### Calibration")
-    raw = scores.probabilities(films.logits)
+    raw = scores.probabilities(films.logits - info.shift)
     before = calibration.expected_calibration_error(films.labels, raw)
     summary = info.metrics.get("test", {})
     left, right = st.columns([1.25, 1], gap="large")
@@ -21,7 +22,7 @@ def show(run_id: str, tested: RunResult) -> None:
             f"As the network said it (ECE {words.figure(before)})": calibration.reliability(
                 films.labels, raw
             ),
-            f"After temperature (ECE {words.figure(summary.get('ece'))})": calibration.reliability(
+            f"Calibrated (ECE {words.figure(summary.get('ece'))})": calibration.reliability(
                 films.labels, films.probabilities
             ),
         }
@@ -45,7 +46,9 @@ def show(run_id: str, tested: RunResult) -> None:
             help="Logits are divided by it. Above 1 the network was too sure of itself, below 1 "
             "not sure enough. Fitted on the validation films, kept in the bundle.",
         )
-        other.caption(_validation(tested.val))
+        if info.offset:
+            other.caption(f"after an offset of {_offset(info)}")
+        other.caption(_validation(info, tested.val))
         what = (
             f"the probability of {words.finding(info.classes[1])}"
             if len(info.classes) == 2
@@ -59,9 +62,20 @@ def show(run_id: str, tested: RunResult) -> None:
         )
 
 
-def _validation(val: Films) -> str:
+def _offset(info: BundleInfo) -> str:
+    """Return what calibration added to each logit but the first, in words."""
+    return words.listing(
+        [
+            f"{value:+.2f} for {words.finding(label)}"
+            for label, value in zip(info.classes[1:], info.offset[1:], strict=True)
+        ]
+    )
+
+
+def _validation(info: BundleInfo, val: Films) -> str:
     if not len(val):
         return ""
-    before = calibration.expected_calibration_error(val.labels, scores.probabilities(val.logits))
+    raw = scores.probabilities(val.logits - info.shift)
+    before = calibration.expected_calibration_error(val.labels, raw)
     after = calibration.expected_calibration_error(val.labels, val.probabilities)
     return f"Validation ECE {words.figure(before)} before, {words.figure(after)} after"

@@ -46,7 +46,7 @@ def show(run: RunRecord, tested: RunResult) -> None:
     info = tested.info
     with st.container(border=True, width=_WIDTH):
         st.markdown(card.opening(info))
-        for section in card.sections(info, ece_before=printed.ece_before(tested.val)):
+        for section in card.sections(info, ece_before=printed.ece_before(info, tested.val)):
             body = re.sub("^### ", "##### ", section.body, flags=re.MULTILINE)
             if section.name in _FOLDED:
                 with st.expander(f"{section.title}, item by item", icon=":material/checklist:"):

@@ -100,7 +100,7 @@ def test_the_unknown_is_said_to_be_not_reported() -> None:
         "| Patients | not reported |",
         "| Batch size (films) | not reported |",
         "| Seed | not reported |",
-        "| ECE before it, validation films | not reported |",
+        "| ECE before calibration, validation films | not reported |",
         "Test results: not reported.",
         "What the network uses: not reported.",
     ):
@@ -120,7 +120,7 @@ def test_a_card_shows_counts_settings_and_what_the_run_noted() -> None:
     assert "| Rotation (degrees) | 7.0 |" in told
     assert "| Translation" not in told  # at its default
     assert "- 3 films could not be read." in told
-    assert "| ECE before it, validation films | 0.031 |" in told
+    assert "| ECE before calibration, validation films | 0.031 |" in told
     assert "| Rule of the threshold | fixed for a test |" in told
     assert "| Threshold, any finding | 0.500 |" in told
 

@@ -118,7 +118,7 @@ def test_the_page_has_the_figures_with_their_captions_and_data() -> None:
     }
     assert made.figures.count("Plotly.newPlot(") == len([t for t, _ in made.tags if t == "figure"])
     assert "0.123456" in made.figures
-    assert "Before temperature" in made.figures
+    assert "Before calibration" in made.figures
 
 
 def test_the_page_has_the_figures_of_the_summary() -> None:
@@ -129,7 +129,7 @@ def test_the_page_has_the_figures_of_the_summary() -> None:
     assert f"{low:.3f} to {high:.3f}" in text
     assert f"{100 * said.summary['sensitivity']:.1f} %" in text
     before = calibration.expected_calibration_error(said.labels, scores.probabilities(said.logits))
-    assert printed.ece_before(said) == before
+    assert printed.ece_before(tiny.info(), said) == before
     assert f"{before:.3f}" in text
 
 
@@ -159,7 +159,7 @@ def test_without_films_there_are_words_and_no_figures() -> None:
     assert "figure" not in {tag for tag, _ in made.tags}
     assert "Test results: not reported." in made.text
     assert made.scripts in ([], [""])
-    assert printed.ece_before(None) is None
+    assert printed.ece_before(tiny.info(), None) is None
 
 
 def test_other_films_are_named_in_headings_and_captions() -> None:

@@ -105,7 +105,7 @@ def sections(
         info: what the bundle says of itself.
         evaluation: results on other films, as `evaluate.Evaluated` has them; the card then shows
             these, and the run's own test in a sentence.
-        ece_before: expected calibration error on the validation films before the temperature, 0-1;
+        ece_before: expected calibration error on the validation films before calibration, 0-1;
             None where it is not known.
     """
     return [
@@ -374,7 +374,7 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
             (f"Offset of {plain(label)}, in the last bias", f"{offset:+.3f}")
             for label, offset in zip(info.classes[1:], info.offset[1:], strict=bool(info.offset))
         ),
-        ("ECE before it, validation films", figure(ece_before)),
+        ("ECE before calibration, validation films", figure(ece_before)),
         ("ECE after it, validation films", metric(validated, "ece")),
         ("Threshold, any finding", f"{threshold.value:.3f}"),
         ("Rule of the threshold", _METHODS.get(threshold.method, threshold.method)),

@@ -80,7 +80,7 @@ def html(
         curves: figures of the training by epoch, see `figures.by_metric`.
         evaluation: results on other films than the run's test, see `markdown.sections`.
     """
-    before = ece_before(validation)
+    before = ece_before(info, validation)
     parts = markdown.sections(info, evaluation=evaluation, ece_before=before)
     shown = [
         *_of_training(info, curves),
@@ -109,15 +109,15 @@ def html(
     )
 
 
-def ece_before(validation: Films | None) -> float | None:
-    """Return the calibration error on the validation films before the temperature, 0-1.
+def ece_before(info: "BundleInfo", validation: Films | None) -> float | None:
+    """Return the calibration error on the validation films before they were calibrated on, 0-1.
 
     None where there are no such films.
     """
     if validation is None or not len(validation.labels):
         return None
     return calibration.expected_calibration_error(
-        validation.labels, scores.probabilities(validation.logits)
+        validation.labels, scores.probabilities(validation.logits - info.shift)
     )
 
 
@@ -140,9 +140,9 @@ def _of_calibration(info: "BundleInfo", validation: Films | None) -> Iterator[Dr
     if validation is not None and len(validation.labels):
         yield Drawn(
             "decision",
-            _reliability(validation),
-            f"Reliability on {len(validation.labels):,} validation films, on which the temperature "
-            "was fitted: on the diagonal a probability comes true as often as it says.",
+            _reliability(info, validation),
+            f"Reliability on {len(validation.labels):,} validation films, by which it was "
+            "calibrated: on the diagonal a probability comes true as often as it says.",
         )
 
 
@@ -159,8 +159,8 @@ def _of_films(
     threshold = info.threshold.value
     yield Drawn(
         "decision",
-        _reliability(films),
-        f"Reliability on {which}, which had no part in fitting the temperature.",
+        _reliability(info, films),
+        f"Reliability on {which}, which had no part in the calibration.",
     )
     labels, probabilities = films.labels, films.probabilities
     yield Drawn(
@@ -208,11 +208,11 @@ def _of_probes(probes: Mapping[str, Any] | None) -> Iterator[Drawn]:
         )
 
 
-def _reliability(films: Films) -> go.Figure:
+def _reliability(info: "BundleInfo", films: Films) -> go.Figure:
     return figures.reliability(
         {
-            "Before temperature": calibration.reliability(
-                films.labels, scores.probabilities(films.logits)
+            "Before calibration": calibration.reliability(
+                films.labels, scores.probabilities(films.logits - info.shift)
             ),
             "After": calibration.reliability(films.labels, films.probabilities),
         }
