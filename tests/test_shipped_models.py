@@ -99,7 +99,7 @@ def test_the_phantom_model_tells_fresh_phantoms_apart(tmp_path: Path):
     predictor = Predictor(REPOSITORY / "models" / "phantom_v1")
     info = predictor.info
     right = 0
-    for path, label in zip(films.table["path"], films.table["label"], strict=True):
+    for path, label in zip(films.frame["path"], films.frame["label"], strict=True):
         square = images.read_square(
             (tmp_path / path).read_bytes(), path, size=info.image.size, fit=info.image.fit
         )

@@ -33,9 +33,10 @@ def offer(record: RunRecord) -> None:
             on_click=_publish,
             args=(record,),
         )
+        _outcome(record)  # here: below, the popover would lie over it
 
 
-def outcome(record: RunRecord) -> None:
+def _outcome(record: RunRecord) -> None:
     """Say what came of publishing this run's model, if that was asked for."""
     run_id, came = st.session_state.get(_OUTCOME, ("", ""))
     if run_id != record.run_id:

@@ -309,7 +309,6 @@ def _files(run: RunRecord) -> None:
             downloads.artefact(run.run_id, name)
         if run.has_model:
             publish_view.offer(run)
-    publish_view.outcome(run)
     with suppress(TrainingError):  # an ensemble has no configuration
         settings_file = store.path(run.run_id, "config.yaml")
         with st.expander("Configuration", icon=":material/settings:"):
