@@ -44,9 +44,9 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
     Args:
         catalog: the data set.
         splits: the bundle's own division, as `bundle.read_splits` gives it; None where unknown.
-        part: 'all' takes every labelled film. 'test' takes the model's own test films where it was
-            trained on this data set (known by the files' contents, wherever they lie now), else
-            the data set's published test part.
+        part: 'all' takes every labelled film. 'test' takes, by the files' contents, wherever they
+            lie now: the data set's published test part where the model never saw it; the model's
+            own test films where it was trained on this data set; else all of a set without parts.
 
     Raises:
         DatasetError: there are no such films, or the list of excluded films is damaged.
@@ -58,15 +58,21 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
         splits = pd.DataFrame({"md5": [], "split": []}, dtype=str)
     own_test = set(splits.loc[splits["split"] == "test", "md5"])
     learned_from = set(splits.loc[splits["split"] != "test", "md5"])
+    published = films[films["split"] == "test"]
     known = films["md5"].isin(set(splits["md5"])).mean() if len(films) else 0.0
     if part == "all":
         chosen, origin = films, "every labelled film"
+    elif len(published) and published["md5"].isin(set(splits["md5"])).mean() < KNOWN_SHARE:
+        chosen = published
+        origin = "the data set's test part: the model was not trained on it"
     elif known >= KNOWN_SHARE:
         chosen = films[films["md5"].isin(own_test - learned_from)]
         origin = "the model's own test films: it was trained on this data set"
+    elif len(splits) and not films["split"].any():
+        chosen = films
+        origin = "every labelled film: the set has no parts, and the model was not trained on it"
     else:
-        chosen = films[films["split"] == "test"]
-        origin = "the data set's test part: the model was not trained on it"
+        chosen, origin = published, ""
     if chosen.empty:
         raise DatasetError(
             f"{catalog.root} has no test films for this model: it has no test part, and none of "

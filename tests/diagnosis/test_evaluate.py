@@ -57,6 +57,21 @@ def test_a_few_shared_copies_do_not_make_a_folder_the_models_own() -> None:
     assert list(chosen.table["md5"]) == ["c", "d", "e", "f"]
 
 
+def test_a_published_test_part_that_the_model_never_saw_comes_before_its_own() -> None:
+    films = _films("abcdefgh", ["train"] * 6 + ["test"] * 2)
+    chosen = evaluate.select(films, _own("abcd", "ef"), "test")
+    assert list(chosen.table["md5"]) == ["g", "h"]
+    assert chosen.seen == 0
+
+
+def test_a_foreign_folder_without_parts_is_taken_whole() -> None:
+    chosen = evaluate.select(_films("abcdef"), _own("uv", "x"), "test")
+    assert list(chosen.table["md5"]) == list("abcdef")
+    assert "every labelled film" in chosen.origin
+    with pytest.raises(DatasetError, match="--split all"):  # here parts are known: none is a test
+        evaluate.select(_films("abcdef", ["train"] * 6), _own("uv", "x"), "test")
+
+
 def test_films_learned_from_are_counted() -> None:
     chosen = evaluate.select(_films("abcdef"), _own("abc", "de"), "all")
     assert len(chosen.table) == 6
