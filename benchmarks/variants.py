@@ -1,19 +1,26 @@
 """How variants of a recipe compare on films their models never saw, and on such films altered.
 
-    python -m cxr_core cross-validate benchmarks/recipes/blur160.yaml --data FOLDER --folds 3
-    python benchmarks/variants.py RUN... --data FOLDER --chosen NAME [--films 300] [--out FILE]
+    python benchmarks/variants.py --pool POOL --model BUNDLE --data FOLDER
+    python -m cxr_core cross-validate benchmarks/recipes/blur160.yaml --data POOL --folds 2
+    python benchmarks/variants.py RUN... --data POOL --chosen NAME [--films 300] [--out FILE]
 
-RUN is a finished cross-validation, one a variant, all of the same films and folds; FOLDER holds
-these films; NAME is the variant that a recipe was made of. FILE, beside that recipe, takes the
-table as the recipe's models carry it. The figures as the films are come from the
-cross-validations themselves, over all films. Then each fold's model answers for FILMS of the films
-it never saw, the classes equally, as another hospital might have made them: exposed, processed,
-sharpened, blurred, collimated or stored otherwise. Most of these changes are none that training
-augments with. A balanced accuracy is the mean of sensitivity and specificity at the threshold that
-a fold's model carries, over the films of all folds; no test part has a say in it.
+The first makes a folder with the films of FOLDER but those that BUNDLE was tested on: any
+model of the recipe, as its seed and fractions decide which films these are. So a recipe is chosen
+without a film of its own test part.
+
+RUN is a finished cross-validation, one a variant, all of the same films and folds; NAME is the
+variant that a recipe was made of. FILE, beside that recipe, takes the table as the recipe's models
+carry it. The figures as the films are come from the cross-validations themselves, over all films.
+Then each fold's model answers for FILMS of the films it never saw, the classes equally, as another
+hospital might have made them: exposed, processed, sharpened, blurred, collimated or stored
+otherwise. Windowing by percentile, equalisation, sharpening and compression are of kinds that no
+variant trains with; changes of gamma, contrast, blur, noise and crop are, at other strengths, among
+those that some do. A balanced accuracy is the mean of sensitivity and specificity at the threshold
+that a fold's model carries, over the films of all folds.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +34,7 @@ sys.path.insert(0, str(REPOSITORY))
 from cxr_core import images  # noqa: E402  found by the line above
 from cxr_core.config import settings  # noqa: E402
 from cxr_core.diagnosis import bundle  # noqa: E402
-from cxr_core.diagnosis.bundle import Estimate, Selection, Variant  # noqa: E402
+from cxr_core.diagnosis.bundle import Estimate, RecipeSelection, Variant  # noqa: E402
 from cxr_core.diagnosis.predictor import Predictor  # noqa: E402
 from cxr_core.evaluation import metrics  # noqa: E402
 from cxr_core.training import folds, recipes  # noqa: E402
@@ -147,7 +154,9 @@ def altered(parent: str, data: Path, films: int, store: RunStore) -> dict[str, d
     return figures
 
 
-def measure(parent: str, data: Path, films: int, store: RunStore) -> tuple[Variant, Selection]:
+def measure(
+    parent: str, data: Path, films: int, store: RunStore
+) -> tuple[Variant, RecipeSelection]:
     """Return one variant's figures, and what all variants must have in common."""
     record = store.find(parent)
     if record.kind is not Kind.FOLDS:
@@ -177,12 +186,15 @@ def measure(parent: str, data: Path, films: int, store: RunStore) -> tuple[Varia
         altered_balanced_accuracy=mean("balanced_accuracy"),
         altered_worst=min(each["balanced_accuracy"] for each in figures.values()),
     )
-    return variant, Selection(
+    return variant, RecipeSelection(
         chosen="",
         data=record.tags[TAG_DATA],
         films=pooled["n"],
         folds=summary["folds"],
-        altered_films=films * summary["folds"],
+        altered_films=films
+        // len(pooled["per_class"])
+        * len(pooled["per_class"])
+        * summary["folds"],
         alterations=tuple(ALTERED),
         variants=(),
     )
@@ -209,15 +221,35 @@ def _added(recipe: str, chosen: str) -> tuple[str, ...]:
     )
 
 
+def make_pool(pool: Path, model: Path, data: Path) -> None:
+    """Copy the films of a folder but a bundle's test films into a new folder."""
+    table = bundle.read_splits(model)
+    for path in table.loc[table["split"] != "test", "path"]:
+        copied = pool / path
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / path, copied)
+    tested = int((table["split"] == "test").sum())
+    print(f"{len(table) - tested:,} films in {pool}; {tested:,} test films left out.")
+
+
 def main() -> None:
     """Print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", help="finished cross-validations, one a variant")
+    parser.add_argument("runs", nargs="*", help="finished cross-validations, one a variant")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--chosen", required=True, help="the variant that became the recipe")
+    parser.add_argument("--pool", type=Path, help="only make this folder, without test films")
+    parser.add_argument("--model", type=Path, help="the bundle whose test films stay out of it")
+    parser.add_argument("--chosen", help="the variant that became the recipe")
     parser.add_argument("--films", type=int, default=300, help="of each fold, for the alterations")
     parser.add_argument("--out", type=Path, help="a recipe's NAME.selection.json")
     given = parser.parse_args()
+    if given.pool:
+        if not given.model:
+            parser.error("--pool needs --model")
+        make_pool(given.pool, given.model, given.data)
+        return
+    if not given.runs or not given.chosen:
+        parser.error("name the cross-validations, and --chosen")
     store = RunStore()
     variants, common = zip(
         *(measure(run, given.data, given.films, store) for run in given.runs), strict=True

@@ -279,9 +279,9 @@ def evaluate(
     split: Annotated[
         Part,
         typer.Option(
-            help="'test': the folder's test part where the model never saw it, its own test films "
-            "where it was trained on this folder, else all of a folder without parts; 'all': every "
-            "labelled film, the excluded ones too."
+            help="'test': the folder's test part where it is not the model's own, the model's own "
+            "test films where it was trained on this folder, else all of a folder without parts; "
+            "'all': every labelled film, the excluded ones too."
         ),
     ] = Part.TEST,
     patient_pattern: PatientPattern = "",

@@ -312,7 +312,7 @@ class DistilConfig(_Section):
         0.5,
         "How much the teachers' opinion weighs against the label.",
         unit="of the target",
-        ge=0,
+        gt=0,
         le=1,
     )
 

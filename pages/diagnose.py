@@ -15,7 +15,7 @@ except CxrError as error:
 if chosen is None:
     notices.empty(
         ":material/radiology: No model yet",
-        "A film is judged by a model that was trained here. The built-in synthetic films are "
+        "A film is judged by a trained model. The built-in synthetic films are "
         "enough for a first one.",
         page="pages/train.py",
         action="Train a model",
@@ -46,4 +46,4 @@ if reading.film is not None and reading.film.burned_in:
 answers.card(reading, predictor)
 report_view.offer(predictor, reading, uploads.outcomes(predictor))
 with st.expander("Try a sample film"):
-    uploads.samples()
+    uploads.samples(judge=models.for_synthetic(chosen))

@@ -108,6 +108,7 @@ def test_the_phantom_model_tells_fresh_phantoms_apart(tmp_path: Path):
     assert right >= 27
 
 
+@pytest.mark.real_data
 def test_the_model_of_real_films_judges_them_at_their_full_size(real_data: Path):
     folder = real_data / "native"
     command = f"-m cxr_core evaluate models/pneumonia_v1 {folder} --split all --json"

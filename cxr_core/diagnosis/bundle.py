@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cxr_core.config import ImageConfig
 from cxr_core.diagnosis import card
 from cxr_core.errors import BundleError
+from cxr_core.evaluation import scores
 
 # Raised only where an old reader would misread a new bundle; keys that it may skip do not count.
 SCHEMA_VERSION = 1
@@ -132,7 +133,7 @@ class Variant(_Part):
     altered_worst: float  # balanced accuracy under the alteration that costs most
 
 
-class Selection(_Part):
+class RecipeSelection(_Part):
     """How the settings of a model's recipe were chosen."""
 
     chosen: str  # a variant's name
@@ -169,7 +170,9 @@ class BundleInfo(_Part):
     track_record: tuple[TrackRecord, ...] = ()  # empty where it was not tested
     probes: dict[str, Any] | None = None  # what the network uses, see `probing.probe`
     config: dict[str, Any] = {}  # the full RunConfig
-    selection: Selection | None = None  # None where its settings were not compared with others
+    selection: RecipeSelection | None = (
+        None  # None where its settings were not compared with others
+    )
     notes: tuple[str, ...] = ()  # what was done to films and weights, a sentence each
     versions: dict[str, str] = {}  # python, tensorflow, keras, numpy, cxr_core
     model_sha256: str = ""  # of model.keras; filled by `write`
@@ -180,10 +183,13 @@ class BundleInfo(_Part):
         """Number of logits: one for two classes, else one a class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
 
-    @property
-    def shift(self) -> np.ndarray:
-        """``offset``, float64 (classes,); zeros where the temperature was fitted alone."""
-        return np.array(self.offset or [0.0] * len(self.classes))
+    def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Return the network's own probabilities, before offset and temperature, (n, classes).
+
+        Args:
+            logits: of the bundle's model, (n, classes), which have the offset in them.
+        """
+        return scores.probabilities(logits - np.array(self.offset or 0.0))
 
     @property
     def cam_layers(self) -> tuple[str, ...]:
@@ -245,7 +251,9 @@ def write(
     return info
 
 
-def copy(source: Path, folder: Path, name: str, selection: Selection | None = None) -> BundleInfo:
+def copy(
+    source: Path, folder: Path, name: str, selection: RecipeSelection | None = None
+) -> BundleInfo:
     """Copy a bundle under another name, whole or not at all; nothing is replaced.
 
     The copy may travel, so it says nothing of where the films lie on this machine.
@@ -282,11 +290,15 @@ def copy(source: Path, folder: Path, name: str, selection: Selection | None = No
 
 
 def _without_place(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with the folder of the films by its name alone."""
-    data = config.get("data") or {}
-    if "root" not in data:
-        return dict(config)
-    return {**config, "data": {**data, "root": Path(data["root"]).name}}
+    """Return a configuration with the folders of films and first weights by their names alone."""
+    data, model = dict(config.get("data") or {}), dict(config.get("model") or {})
+    if "root" in data:
+        data["root"] = PureWindowsPath(data["root"]).name  # it knows both kinds of slash
+    kind, colon, place = str(model.get("weights", "")).partition(":")
+    if colon:
+        model["weights"] = f"{kind}:{PureWindowsPath(place).name}"
+    parts = {name: part for name, part in (("data", data), ("model", model)) if part}
+    return {**config, **parts}
 
 
 def read(folder: Path) -> BundleInfo:

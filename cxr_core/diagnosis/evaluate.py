@@ -45,8 +45,9 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
         catalog: the data set.
         splits: the bundle's own division, as `bundle.read_splits` gives it; None where unknown.
         part: 'all' takes every labelled film. 'test' takes, by the files' contents, wherever they
-            lie now: the data set's published test part where the model never saw it; the model's
-            own test films where it was trained on this data set; else all of a set without parts.
+            lie now: the data set's published test part where it is not of the model's own
+            division; the model's own test films where it was trained on this data set; else all of
+            a set without parts.
 
     Raises:
         DatasetError: there are no such films, or the list of excluded films is damaged.
@@ -63,8 +64,7 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
     if part == "all":
         chosen, origin = films, "every labelled film"
     elif len(published) and published["md5"].isin(set(splits["md5"])).mean() < KNOWN_SHARE:
-        chosen = published
-        origin = "the data set's test part: the model was not trained on it"
+        chosen, origin = published, "the data set's test part, which is not the model's own"
     elif known >= KNOWN_SHARE:
         chosen = films[films["md5"].isin(own_test - learned_from)]
         origin = "the model's own test films: it was trained on this data set"
@@ -72,7 +72,8 @@ def select(catalog: Catalog, splits: pd.DataFrame | None, part: Part) -> Selecti
         chosen = films
         origin = "every labelled film: the set has no parts, and the model was not trained on it"
     else:
-        chosen, origin = published, ""
+        chosen = published
+        origin = "the data set's test part; the model knows films of it from another set"
     if chosen.empty:
         raise DatasetError(
             f"{catalog.root} has no test films for this model: it has no test part, and none of "

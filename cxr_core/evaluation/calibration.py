@@ -64,16 +64,16 @@ def fit(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
     """Fit temperature and offset together (Alexandari et al. 2020, arXiv 1901.06852).
 
     A temperature alone cannot mend logits that lean to a class, as those of a network do that
-    learned from smoothed labels, altered films or balanced classes. The offset in calibrated
-    log-odds has a standard normal prior, worth one film: a few films move it little.
+    learned from smoothed labels, altered films or balanced classes. The offsets in calibrated
+    log-odds have a standard normal prior: a few films move them little.
 
     Args:
         logits: One logit a class, shape (n, k); see ``scores.expand_logits``.
         labels: True class of each film, int, shape (n,).
 
     Returns:
-        Both. Where validation holds no mistake, or none with an offset, there is no offset and the
-        temperature is that of `fit_temperature`.
+        Both. Where validation holds no mistake there is no offset and the temperature is that of
+        `fit_temperature`; a class without films has no offset.
 
     Raises:
         ValueError: As for `fit_temperature`.
@@ -81,7 +81,10 @@ def fit(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
     table = np.asarray(logits, dtype=np.float64)
     truth = np.asarray(labels, dtype=np.intp)
     alone = Calibration(fit_temperature(table, truth), np.zeros(table.shape[1]))
+    if (table.argmax(axis=1) == truth).all():  # sharper is likelier, without end
+        return alone
     count, rows = len(truth), np.arange(len(truth))
+    free = np.isin(np.arange(1, table.shape[1]), truth)
     low, high = np.log(TEMPERATURE_RANGE)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
@@ -100,13 +103,10 @@ def fit(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(low, high)] + [(None, None)] * len(start[1:]),
+        bounds=[(low, high), *((None, None) if each else (0, 0) for each in free)],
     )
     temperature = float(np.exp(found.x[0]))
-    offset = np.r_[0.0, found.x[1:]] * temperature
-    if ((table + offset).argmax(axis=1) == truth).all():  # sharper is likelier, without end
-        return alone
-    return Calibration(temperature, offset)
+    return Calibration(temperature, np.r_[0.0, found.x[1:]] * temperature)
 
 
 def forecasts(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:

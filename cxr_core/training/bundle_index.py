@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cxr_core import workspace
+from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError, CxrError, TrainingError
 from cxr_core.training import recipes
@@ -112,13 +115,15 @@ def place_for(name: str) -> Path:
     return folder
 
 
-def _selection(source: Path, store: RunStore) -> bundle.Selection | None:
+def _selection(source: Path, store: RunStore) -> bundle.RecipeSelection | None:
     """Return how the recipe of a bundle's run was chosen; None where that is not known."""
+    info = bundle.read(source)
     try:
-        run = store.get(bundle.read(source).run_id)
-    except TrainingError:  # the run is gone, or was another machine's
+        run = store.get(info.run_id)
+        config = RunConfig.model_validate(info.config)
+    except (TrainingError, ValidationError):  # another machine's run, or none
         return None
-    return recipes.selection(run.tags.get(TAG_RECIPE, ""))
+    return recipes.selection(run.tags.get(TAG_RECIPE, ""), config)
 
 
 def _published() -> list[BundleRef]:

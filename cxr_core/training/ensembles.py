@@ -354,10 +354,11 @@ def _rule(infos: Sequence[BundleInfo]) -> Any:
     """Return the members' rule for a threshold; Youden's where they differ."""
     from cxr_core.evaluation.operating import Rule
 
-    decide = [info.config.get("decide") for info in infos]
-    if not decide[0] or any(each != decide[0] for each in decide):
+    decide = [info.config.get("decide") or {} for info in infos]
+    if not all(decide):
         return Rule()
-    return Rule(decide[0]["rule"], decide[0]["target"], decide[0]["miss_cost"])
+    first, *others = [Rule(each["rule"], each["target"], each["miss_cost"]) for each in decide]
+    return first if all(each == first for each in others) else Rule()
 
 
 def _untested(films: Common) -> str:

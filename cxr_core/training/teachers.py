@@ -24,7 +24,7 @@ from cxr_core.training.device import Device
 from cxr_core.training.film_set import FilmSet, Part
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import Request
-from cxr_core.training.writer import RunWriter, Unsent
+from cxr_core.training.writer import RunCancelled, RunWriter, Unsent
 
 _OPINIONS = "opinions.npy"  # in a teacher's folder, once it has been asked
 
@@ -35,11 +35,11 @@ def teach(
     """Train the teachers, and return the films with what the network is to learn of them.
 
     What is done is kept in ``folder``: a run that was killed goes on in the midst of a teacher.
-    Where somebody asks the run to stop meanwhile, its films come back as they are.
 
     Raises:
         DatasetError: a class has fewer patients than there are teachers.
-        TrainingError, RunCancelled: as for `fitting.fit`.
+        TrainingError: as for `fitting.fit`.
+        RunCancelled: somebody asked for it, or asked to stop: there is nothing to keep yet.
     """
     number = config.distil.teachers
     part_of = splits.parts(films.catalog, list(films.train.table["path"]), number, config.seed)
@@ -56,13 +56,10 @@ def teach(
             device,
             folder / f"teacher-{part + 1}",
         )
-        if said is None:
-            run.note("Training was asked to stop before all teachers had learned: it has none.")
-            return films
         opinions[blind] = said
     agreed = float((opinions.argmax(axis=1) == films.train.labels).mean())
     run.note(
-        f"{number} teachers, each blind to the patients it was asked about, agree with "
+        f"{number} teachers, each blind to the films it was asked about, agree with "
         f"{100 * agreed:.1f} % of the training labels; the network learned from both."
     )
     keras.utils.set_random_seed(config.seed)  # as if there had been no teachers
@@ -79,18 +76,15 @@ def _opinions(
     run: RunWriter,
     device: Device,
     folder: Path,
-) -> np.ndarray | None:
-    """Train a teacher and return its calibrated probabilities for the films in these rows.
-
-    Returns None where it was asked to stop.
-    """
+) -> np.ndarray:
+    """Train a teacher and return its calibrated probabilities for the films in these rows."""
     kept = folder / _OPINIONS
     if kept.is_file():
         return _load(kept, (len(asked), len(films.classes)))
     keras.utils.set_random_seed(config.seed)
     fitted = fit(films, config, run, device, folder)
     if fitted.stopped:
-        return None
+        raise RunCancelled
     model = network.for_inference(fitted.weights, config, len(films.classes))
     infer, pixels = network.inference(model, run.obey), films.decoded[config.image.size]
     calibrated = calibration.fit(

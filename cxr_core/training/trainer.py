@@ -114,7 +114,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         architecture=config.model.architecture,
         cam_layer=registry.get(config.model.architecture).cam_layer,
         temperature=temperature,
-        offset=tuple(calibrated.offset),
+        offset=tuple(calibrated.offset) if calibrated.offset.any() else (),
         threshold=bundle.ThresholdInfo(
             value=threshold.value,
             method=threshold.method,
@@ -136,7 +136,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         gate=known.gate[1] if known.gate else None,
         similar=known.similar[1] if known.similar else None,
         config=config.model_dump(),
-        selection=recipes.selection(run.recipe),
+        selection=recipes.selection(run.recipe, config),
         notes=run.notes,
         versions=device.versions(),
     )

@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.evaluation import calibration, scores
+from cxr_core.evaluation import calibration
 from cxr_core.training.tested import Films, RunResult
 from cxr_core.ui import charts, words
 
@@ -13,7 +13,7 @@ def show(run_id: str, tested: RunResult) -> None:
     """Draw forecast against outcome on the test films, before and after calibration."""
     info, films = tested.info, tested.test
     st.markdown("#### Calibration")
-    raw = scores.probabilities(films.logits - info.shift)
+    raw = info.uncalibrated(films.logits)
     before = calibration.expected_calibration_error(films.labels, raw)
     summary = info.metrics.get("test", {})
     left, right = st.columns([1.25, 1], gap="large")
@@ -75,7 +75,7 @@ def _offset(info: BundleInfo) -> str:
 def _validation(info: BundleInfo, val: Films) -> str:
     if not len(val):
         return ""
-    raw = scores.probabilities(val.logits - info.shift)
+    raw = info.uncalibrated(val.logits)
     before = calibration.expected_calibration_error(val.labels, raw)
     after = calibration.expected_calibration_error(val.labels, val.probabilities)
     return f"Validation ECE {words.figure(before)} before, {words.figure(after)} after"

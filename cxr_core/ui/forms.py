@@ -126,6 +126,7 @@ _APPLIES: dict[str, Callable[[Values], bool]] = {
     "stop.plateau_patience": lambda v: v["optimise.schedule"] == "plateau",
     "stop.plateau_factor": lambda v: v["optimise.schedule"] == "plateau",
     "stop.min_learning_rate": lambda v: v["optimise.schedule"] != "constant",
+    "distil.share": lambda v: v["distil.teachers"] != 0,
     "decide.target": lambda v: v["decide.rule"] in ("sensitivity", "specificity"),
     "decide.miss_cost": lambda v: v["decide.rule"] == "cost",
 }

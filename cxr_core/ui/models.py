@@ -12,11 +12,25 @@ from cxr_core.training.bundle_index import BundleRef
 from cxr_core.ui import loaders, words
 
 _CHOSEN = "model_spec"
+_BEFORE = "model_spec_before"  # session key: what was in use before one was lent
 
 
 def use(spec: str) -> None:
     """Make a model (a run's id, or a name in ``models/``) the one in use in this session."""
     st.session_state[_CHOSEN] = spec
+
+
+def lend(spec: str) -> None:
+    """Make a model the one in use until :func:`take_back`."""
+    st.session_state[_BEFORE] = st.session_state.get(_CHOSEN)
+    use(spec)
+
+
+def take_back() -> None:
+    """Make the model that was in use before the last :func:`lend` the one in use again."""
+    before = st.session_state.pop(_BEFORE, None)
+    if before is not None:
+        use(before)
 
 
 def in_use() -> BundleRef | None:
@@ -42,6 +56,7 @@ def choose() -> BundleRef | None:
         spec = st.selectbox(
             "Model",
             list(found),
+            on_change=_settle,
             format_func=lambda name: found[name].label,
             key=_CHOSEN,
             persist_state="session",
@@ -51,15 +66,23 @@ def choose() -> BundleRef | None:
     return found[spec]
 
 
+def _settle() -> None:
+    """Keep to what was chosen by hand."""
+    st.session_state.pop(_BEFORE, None)
+
+
 def for_synthetic(ref: BundleRef) -> BundleRef | None:
     """Return a model that knows synthetic films, for films that this one would refuse.
 
-    None where this one knows them, or no other does.
+    One that is published comes before those of runs. None where this one knows such films, or no
+    other does.
     """
     if ref.info.data.synthetic:
         return None
-    found = bundle_index.available(loaders.store())
-    return next((other for other in found if other.info.data.synthetic), None)
+    found = [
+        other for other in bundle_index.available(loaders.store()) if other.info.data.synthetic
+    ]
+    return min(found, key=lambda other: bool(other.run_id), default=None)
 
 
 def folder(ref: BundleRef) -> Path:

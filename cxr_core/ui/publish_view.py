@@ -53,6 +53,8 @@ def _outcome(record: RunRecord) -> None:
 
 def _publish(record: RunRecord) -> None:
     name = str(st.session_state[_name_key(record)]).strip()
+    if st.session_state.get(_OUTCOME) == (record.run_id, name):
+        return  # the second press of a double click
     try:
         bundle_index.publish(record.run_id, name, loaders.store())
     except CxrError as error:
@@ -64,7 +66,9 @@ def _publish(record: RunRecord) -> None:
 def _films(record: RunRecord) -> str:
     """Return which films a model learned from and by which licence they may be used."""
     try:
-        data = bundle.read(loaders.store().path(record.run_id, "bundle")).data
+        # The small file alone: from a server the model would come along with its folder.
+        place = loaders.store().path(record.run_id, f"bundle/{bundle.INFO_FILE}").parent
+        data = bundle.read(place).data
     except CxrError as error:
         return words.plain(str(error))
     licence = (

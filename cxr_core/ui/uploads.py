@@ -91,6 +91,8 @@ def held() -> list[Upload]:
 def add(name: str, data: bytes, *, synthetic: bool = False) -> None:
     """Take a film into the session, unless it is there already or there is no room."""
     films = _films()
+    if not synthetic:
+        models.take_back()
     # With its name: a file refused for a wrong suffix is another one under the right suffix.
     digest = hashlib.sha256(name.encode("utf-8", "replace") + b"\0" + data).hexdigest()
     if digest in films:
@@ -162,8 +164,8 @@ def samples(judge: "BundleRef | None" = None) -> None:
     """Offer a film of each kind to a visitor without one.
 
     Args:
-        judge: the model that is to be in use once a synthetic film is taken; None leaves the one
-            that is.
+        judge: the model that is to be in use once a synthetic film is taken, until a film of
+            another origin comes; None leaves the one that is, as do films of a visitor's own.
     """
     public = _public()
     also = ", or a public one that comes with pydicom-data" if public else ""
@@ -449,5 +451,5 @@ def _offer(
 
 def _try(name: str, data: bytes, *, synthetic: bool, judge: str) -> None:
     add(name, data, synthetic=synthetic)
-    if judge:
-        models.use(judge)
+    if judge and all(upload.synthetic for upload in held()):
+        models.lend(judge)

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError
+from cxr_core.evaluation import scores
 
 
 def _save(path: Path) -> None:
@@ -126,3 +128,11 @@ def test_damaged_splits_are_named(written: Path) -> None:
     (written / "splits.csv").unlink()
     with pytest.raises(BundleError, match="splits"):
         bundle.read_splits(written)
+
+
+def test_probabilities_before_calibration_are_without_offset_and_temperature() -> None:
+    logits = np.array([[0.0, 2.0], [0.0, -1.0]])
+    shifted = logits + [0.0, 0.7]
+    info = tiny.info(offset=(0.0, 0.7), temperature=2.0)
+    np.testing.assert_allclose(info.uncalibrated(shifted), scores.probabilities(logits))
+    np.testing.assert_allclose(tiny.info().uncalibrated(logits), scores.probabilities(logits))

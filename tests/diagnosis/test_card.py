@@ -8,7 +8,7 @@ import tiny
 
 from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.diagnosis import card
-from cxr_core.diagnosis.bundle import DataInfo, Estimate, Member, Selection, Variant
+from cxr_core.diagnosis.bundle import DataInfo, Estimate, Member, RecipeSelection, Variant
 from cxr_core.diagnosis.card import claim, text
 from cxr_core.evaluation import metrics, scores
 
@@ -59,7 +59,7 @@ def test_a_card_shows_what_its_settings_were_chosen_from() -> None:
             altered_worst=worst,
         )
 
-    selection = Selection(
+    selection = RecipeSelection(
         chosen="steady",
         added=("distil.teachers 3",),
         data="clinic",
@@ -78,6 +78,18 @@ def test_a_card_shows_what_its_settings_were_chosen_from() -> None:
     assert "To steady the recipe adds, without a comparison of its own: distil.teachers 3." in told
     assert "chosen from 2 by cross-validation" in told
     assert "Altered" not in card.render(tiny.info())
+
+
+def test_an_offset_stands_beside_the_temperature_and_only_where_there_is_one() -> None:
+    balanced = RunConfig().with_values({"optimise.balance": "weights"}).model_dump()
+    told = card.render(tiny.info(offset=(0.0, 1.25), config=balanced))
+    assert "| Offset of PNEUMONIA, in the last bias | +1.250 |" in told
+    assert "Alexandari" in told
+    assert "cannot mend it" not in told  # the offset did
+    without = card.render(tiny.info(config=balanced))
+    assert "Offset" not in without
+    assert "Alexandari" not in without
+    assert "cannot mend it" in without
 
 
 def test_a_distilled_network_says_so() -> None:

@@ -48,7 +48,7 @@ def test_a_foreign_folder_gives_its_published_test_part() -> None:
     films = _films("abcdef", ["train", "train", "train", "train", "test", "test"])
     chosen = evaluate.select(films, _own("uvw", "xyz"), "test")
     assert list(chosen.table["md5"]) == ["e", "f"]
-    assert "not trained on it" in chosen.origin
+    assert "not the model's own" in chosen.origin
 
 
 def test_a_few_shared_copies_do_not_make_a_folder_the_models_own() -> None:
@@ -70,6 +70,13 @@ def test_a_foreign_folder_without_parts_is_taken_whole() -> None:
     assert "every labelled film" in chosen.origin
     with pytest.raises(DatasetError, match="--split all"):  # here parts are known: none is a test
         evaluate.select(_films("abcdef", ["train"] * 6), _own("uv", "x"), "test")
+
+
+def test_a_test_part_known_from_another_set_is_told_as_such() -> None:
+    films = _films("abcdefgh", ["train"] * 6 + ["test"] * 2)
+    chosen = evaluate.select(films, _own("xyz", "gh"), "test")
+    assert list(chosen.table["md5"]) == ["g", "h"]
+    assert "knows films of it" in chosen.origin
 
 
 def test_films_learned_from_are_counted() -> None:

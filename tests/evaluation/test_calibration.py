@@ -78,6 +78,21 @@ def test_logits_that_lean_to_a_class_are_set_upright(k):
     assert expected_calibration_error(labels, upright) < 0.03
 
 
+def test_a_network_that_ranks_without_a_mistake_but_leans_is_set_upright():
+    labels = np.repeat([0, 1], 200)
+    margin = np.random.default_rng(0).uniform(0.5, 2, 400) * (2 * labels - 1) + 4
+    fitted = fit(expand_logits(margin[:, None]), labels)
+    upright = margin + fitted.offset[1]
+    assert ((upright > 0) == labels).all()
+
+
+def test_a_class_without_films_has_no_offset():
+    logits, labels = overconfident(500, 3, 2.0)
+    fitted = fit(logits[labels < 2], labels[labels < 2])
+    assert fitted.offset[2] == 0
+    assert fitted.offset[1] != 0
+
+
 def test_the_offset_is_that_of_an_independent_logistic_regression():
     logits, labels = overconfident(3000, 2, 1.5)
     margin = (logits[:, 1] - logits[:, 0] - 1.0)[:, None]

@@ -9,10 +9,10 @@ import tiny
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
-from cxr_core.diagnosis.bundle import DataInfo, Estimate, Selection, Variant
+from cxr_core.diagnosis.bundle import DataInfo, Estimate, RecipeSelection, Variant
 from cxr_core.errors import BundleError
 from cxr_core.training import bundle_index, recipes
-from cxr_core.training.tracking import RunStore, Status
+from cxr_core.training.tracking import TAG_RECIPE, RunStore, Status
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_published_model_carries_the_comparison_that_came_after_its_training(
     store, made, models, monkeypatch
 ):
     seen = Estimate(value=0.9, ci95=(0.8, 1.0))
-    later = Selection(
+    later = RecipeSelection(
         chosen="steady",
         data="clinic",
         films=90,
@@ -142,9 +142,13 @@ def test_a_published_model_carries_the_comparison_that_came_after_its_training(
             ),
         ),
     )
-    monkeypatch.setattr(recipes, "selection", lambda name: later)
-    run_id = finished_run(store, made)
-    change(store.path(run_id, "bundle"), run_id=run_id)
+    monkeypatch.setattr(
+        recipes, "selection", lambda name, config: later if name == "steady_one" else None
+    )
+    run_id = store.create(RunConfig(), name="run", tags={TAG_RECIPE: "steady_one"})
+    store.write_file(run_id, made, "bundle")
+    store.set_status(run_id, Status.FINISHED)
+    change(store.path(run_id, "bundle"), run_id=run_id, config=RunConfig().model_dump())
     folder = bundle_index.publish(run_id, "lungs_v1", store)
     assert bundle.read(folder).selection == later
     assert "Holds still." in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -153,10 +157,12 @@ def test_a_published_model_carries_the_comparison_that_came_after_its_training(
 def test_a_published_model_does_not_tell_where_its_films_lie(store, made, models):
     run_id = finished_run(store, made)
     root = "/home/someone/secret-project/films"
-    config = RunConfig().with_values({"data.root": root}).model_dump()
+    weights = "bundle:C:\\Users\\someone\\secret-project\\first"
+    config = RunConfig().with_values({"data.root": root, "model.weights": weights}).model_dump()
     change(store.path(run_id, "bundle"), config=config)
     folder = bundle_index.publish(run_id, "lungs_v1", store)
     assert bundle.read(folder).config["data"]["root"] == "films"
+    assert bundle.read(folder).config["model"]["weights"] == "bundle:first"
     for file in folder.iterdir():
         assert b"secret-project" not in file.read_bytes(), file.name
 

@@ -60,6 +60,31 @@ def test_every_teacher_is_blind_to_a_part_and_every_film_is_in_one(tmp_path, tra
     assert sorted(row for part in blind for row in part) == sorted(films.train.rows)
 
 
+def test_a_teacher_is_asked_about_the_films_it_never_saw(tmp_path, trained, monkeypatch):
+    asked, inference = [], teachers.network.inference
+
+    def spied(*given: object) -> object:
+        infer = inference(*given)
+
+        def ask(pixels: object, rows: np.ndarray) -> np.ndarray:
+            asked.append(rows)
+            return infer(pixels, rows)
+
+        return ask
+
+    monkeypatch.setattr(teachers.network, "inference", spied)
+    films = film_set()
+    taught = teach(Run(), tmp_path, **{"distil.share": 1.0})
+    of_train = [rows for rows in asked if set(rows) <= set(films.train.rows)]
+    assert len(of_train) == len(trained) == 3
+    for rows, learned in zip(of_train, trained, strict=True):
+        assert set(rows) == set(films.train.rows) - set(learned)
+    for number, rows in enumerate(of_train, start=1):  # each film has its own teacher's opinion
+        said = np.load(tmp_path / f"teacher-{number}" / "opinions.npy")
+        places = np.searchsorted(films.train.rows, rows)
+        np.testing.assert_allclose(taught.targets[places, 0], said[:, 1], rtol=1e-6)
+
+
 def test_a_target_lies_between_the_label_and_the_opinion(tmp_path):
     run = Run()
     taught = teach(run, tmp_path, **{"distil.share": 0.25})
@@ -111,12 +136,11 @@ class _Ending(Run):
             self.request = "cancel"
 
 
-def test_a_stop_among_teachers_leaves_the_labels_alone(tmp_path):
+def test_a_stop_among_teachers_ends_a_run_that_has_nothing_to_keep(tmp_path):
     run = Run()
     run.request = "stop"
-    taught = teach(run, tmp_path)
-    assert taught.targets is None
-    assert "has none" in run.notes[-1]
+    with pytest.raises(RunCancelled):
+        teach(run, tmp_path)
 
 
 def test_opinions_of_other_films_are_not_taken(tmp_path):

@@ -20,6 +20,7 @@ from cxr_core import images
 from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.errors import TrainingError
+from cxr_core.evaluation import metrics
 from cxr_core.training import bundle_index, device, fitting, jobs, network, worker
 from cxr_core.training.tracking import (
     TAG_DEVICE,
@@ -391,3 +392,15 @@ def test_a_model_trained_in_mixed_precision_is_kept_in_float32():
     assert {layer.compute_dtype for layer in kept.layers} == {"float32"}
     for mine, theirs in zip(kept.get_weights(), mixed.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_calibrations_offset_becomes_part_of_the_logits(classes):
+    config = RunConfig().with_values({"image.size": 32})
+    model = network.build_bare(config.model, 32, classes, "none", 0)
+    films = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 1)).astype(np.float32)
+    before = metrics.expand_logits(model(films, training=False))
+    offset = np.array([0.0, 1.5, -0.5][:classes])
+    network.add_offset(model, offset)
+    after = metrics.expand_logits(model(films, training=False))
+    np.testing.assert_allclose(after, before + offset, atol=1e-5)

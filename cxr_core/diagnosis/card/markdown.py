@@ -344,9 +344,11 @@ def _selection(info: "BundleInfo") -> str:
             f"The recipe goes out from {plain(found.chosen)}, one of {len(found.variants)} "
             f"variants compared by cross-validation on {count(found.films, 'film')} of "
             f"{plain(found.data)} in {found.folds} folds by patient, each film predicted by a "
-            "network that never saw its patient. It was chosen for the films altered as another "
-            f"hospital might have made them ({count(found.altered_films, 'film')} of those, the "
-            f"classes equally: {listing(found.alterations)}): the mean over these alterations, and "
+            "network that never saw its patient; no film that this model is tested on was among "
+            "them. It was chosen for films altered in ways in which another hospital's might "
+            f"differ, some of which variants also train with ({count(found.altered_films, 'film')} "
+            f"of those, the classes equally: {listing(found.alterations)}): by the mean over these "
+            "alterations, and "
             "the balanced accuracy under the worst of them. Intervals are of 95 %, by patient.",
             text.table(heads, rows, numbers=True),
             told,
@@ -378,7 +380,7 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
         ("ECE after it, validation films", metric(validated, "ece")),
         ("Threshold, any finding", f"{threshold.value:.3f}"),
         ("Rule of the threshold", _METHODS.get(threshold.method, threshold.method)),
-        ("Chosen on", f"{threshold.chosen_on} films"),
+        ("Chosen on", f"{threshold.chosen_on} films{_views(info)}"),
     )
     offset = (
         " An offset a class was fitted with it (Alexandari et al. 2020, arXiv 1901.06852) and is "
@@ -393,6 +395,11 @@ def _decision(info: "BundleInfo", ece_before: float | None) -> str:
         "The calibration error (ECE) is the mean gap between forecast and frequency over ten bins "
         f"of as many films each.\n\n{facts}"
     )
+
+
+def _views(info: "BundleInfo") -> str:
+    views = (info.config.get("decide") or {}).get("views")
+    return f", each altered {views} times" if views else ""
 
 
 _METHODS = {"youden": "the largest sum of sensitivity and specificity (Youden 1950)"}

@@ -117,7 +117,7 @@ def ece_before(info: "BundleInfo", validation: Films | None) -> float | None:
     if validation is None or not len(validation.labels):
         return None
     return calibration.expected_calibration_error(
-        validation.labels, scores.probabilities(validation.logits - info.shift)
+        validation.labels, info.uncalibrated(validation.logits)
     )
 
 
@@ -212,7 +212,7 @@ def _reliability(info: "BundleInfo", films: Films) -> go.Figure:
     return figures.reliability(
         {
             "Before calibration": calibration.reliability(
-                films.labels, scores.probabilities(films.logits - info.shift)
+                films.labels, info.uncalibrated(films.logits)
             ),
             "After": calibration.reliability(films.labels, films.probabilities),
         }

@@ -4,9 +4,10 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 from cxr_core.config import RunConfig
-from cxr_core.diagnosis.bundle import Selection
+from cxr_core.diagnosis.bundle import RecipeSelection
 from cxr_core.errors import ConfigError
 
 _FOLDER = Path(__file__).parent
@@ -45,9 +46,27 @@ def describe(name: str) -> str:
         return file.readline().removeprefix("#").strip()
 
 
-def selection(name: str) -> Selection | None:
-    """Return how a recipe's settings were chosen; None where they were not compared with others."""
+def selection(name: str, config: RunConfig) -> RecipeSelection | None:
+    """Return how a run's settings were chosen.
+
+    Args:
+        name: the recipe that it began with.
+        config: its settings.
+
+    Returns:
+        None where the recipe was not compared with others, or where a setting that bears on the
+        result is not the recipe's.
+    """
     path = _FOLDER / f"{name}.selection.json"
-    if name not in names() or not path.is_file():
+    if name not in names() or not path.is_file() or _settled(config) != _settled(load(name)):
         return None
-    return Selection.model_validate_json(path.read_text(encoding="utf-8"))
+    return RecipeSelection.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def _settled(config: RunConfig) -> dict[str, Any]:
+    """Return what a comparison of recipes holds for: all but name, seed, place and machine."""
+    values = config.model_dump(exclude={"name", "seed", "notes", "hardware"})
+    values["data"] = {
+        key: values["data"][key] for key in ("split", "val_fraction", "test_fraction")
+    }
+    return values
