@@ -132,7 +132,7 @@ def test_damaged_splits_are_named(written: Path) -> None:
 
 def test_probabilities_before_calibration_are_without_offset_and_temperature() -> None:
     logits = np.array([[0.0, 2.0], [0.0, -1.0]])
-    shifted = logits + [0.0, 0.7]
+    shifted = logits + np.array([0.0, 0.7])
     info = tiny.info(offset=(0.0, 0.7), temperature=2.0)
     np.testing.assert_allclose(info.uncalibrated(shifted), scores.probabilities(logits))
     np.testing.assert_allclose(tiny.info().uncalibrated(logits), scores.probabilities(logits))
