@@ -221,12 +221,13 @@ def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
     app = publish("lungs_v1")
     assert "lungs_v1" in app.success[0].value
     assert bundle.read(tmp_path / "lungs_v1").name == "lungs_v1"
-    app = publish("lungs_v1")
+    (tmp_path / "taken").mkdir()
+    app = publish("taken")
     assert "is there already" in texts(app)
     assert not app.success
     app = publish("no name/at all")
     assert "cannot be a model's name" in texts(app)
-    assert [path.name for path in tmp_path.iterdir()] == ["lungs_v1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lungs_v1", "taken"]
 
 
 @pytest.mark.slow
