@@ -1,7 +1,5 @@
 """How long one film takes: probability and heat map in one traced pass, and in the usual two steps.
 
-    python benchmarks/diagnose.py [--films 40] [--size 224] [--weights imagenet] [--json]
-
 Ours is `Predictor.diagnose` on EfficientNet-Lite0 from a decoded film, the gate's layers that need
 no training included. The usual way is `model.predict` and then a new Gradcam of tf-keras-vis, on
 the same films in the same process. From bytes: `images.read`, the diagnosis, the overlay and the
@@ -9,26 +7,23 @@ figure of probabilities: all that a page needs before it draws. Each film is a d
 first of each kind is not counted, as it traces.
 """
 
-import argparse
-import json
-import sys
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from cxr_core import figures, images, zoo  # noqa: E402, F401  found by the line above
-from cxr_core.config import ImageConfig  # noqa: E402
-from cxr_core.data import phantom  # noqa: E402
-from cxr_core.diagnosis import bundle, explain  # noqa: E402
-from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo  # noqa: E402
-from cxr_core.zoo import registry  # noqa: E402
+from benchmarks import harness
+from benchmarks.harness import Case, Figure, Setting
+from cxr_core import figures, images, zoo  # noqa: F401  registers the networks
+from cxr_core.config import ImageConfig
+from cxr_core.data import phantom
+from cxr_core.diagnosis import bundle, explain
+from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
+from cxr_core.zoo import registry
 
 ARCHITECTURE = "efficientnet_lite0"
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -53,37 +48,28 @@ def write_bundle(folder: Path, size: int, weights: str) -> None:
     bundle.write(folder, info, lambda path: model.save(path), pd.DataFrame(columns=columns))
 
 
-def seconds(work: Callable[[int], object], times: int) -> np.ndarray:
-    """Return the seconds of ``work`` with 1, 2, ...; the call with 0 is not counted."""
-    work(0)
-    taken = []
-    for number in range(1, times + 1):
-        began = time.perf_counter()
-        work(number)
-        taken.append(time.perf_counter() - began)
-    return np.array(taken)
-
-
-def measure(films: int, library_films: int, size: int, weights: str) -> dict[str, float]:
-    """Return medians in milliseconds and the ratio."""
+def measure(setting: Setting) -> list[Figure]:
+    """Return the times of one film, ours and the library's, and their ratio."""
     from tf_keras_vis.gradcam import Gradcam
 
     from cxr_core.diagnosis.predictor import Predictor, load
 
-    drawn = [
-        phantom.draw(CLASSES[i % 2], np.random.default_rng(i)).pixels for i in range(films + 1)
-    ]
+    films, library_films = setting.pick(2, 20, 40), setting.pick(1, 5, 10)
+    size, rounds = setting.pick(64, 224, 224), setting.pick(1, 3, 5)
+    drawn = [phantom.draw(CLASSES[i % 2], np.random.default_rng(i)).pixels for i in range(films)]
     files = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in drawn]
     read = [images.read(data, f"{i}.png") for i, data in enumerate(files)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "bundle"
-        write_bundle(folder, size, weights)
+        write_bundle(folder, size, "none" if setting.size == "smallest" else "imagenet")
         predictor = Predictor(folder)
         model = load(folder, predictor.info)
     began = time.perf_counter()
     predictor.warm()
     warmed = time.perf_counter() - began
-    layer = predictor.info.cam_layer
+
+    def ours(number: int) -> None:
+        predictor.diagnose(read[number], force=True)
 
     def library(number: int) -> None:
         square = images.to_square(read[number].pixels, size, "squash")
@@ -92,7 +78,7 @@ def measure(films: int, library_films: int, size: int, weights: str) -> dict[str
         Gradcam(model, clone=False)(
             lambda logits: logits[:, 0],
             pixels,
-            penultimate_layer=layer,
+            penultimate_layer=predictor.info.cam_layer,
             seek_penultimate_conv_layer=False,
             normalize_cam=False,
         )
@@ -104,46 +90,36 @@ def measure(films: int, library_films: int, size: int, weights: str) -> dict[str
         explain.overlay(film.pixels, answer.heatmap)
         figures.probability_bars(answer.probabilities, answer.threshold)
 
-    ours = seconds(lambda number: predictor.diagnose(read[number], force=True), films)
-    theirs = seconds(library, library_films)
-    again = seconds(lambda number: predictor.diagnose(read[number], force=True), films)
-    whole = seconds(from_bytes, films)
-    both = np.concatenate([ours, again])  # before and after, since machines are not equally free
-    return {
-        "films": films,
-        "size": size,
-        "ours_ms": 1000 * float(np.median(both)),
-        "ours_p90_ms": 1000 * float(np.quantile(both, 0.9)),
-        "library_ms": 1000 * float(np.median(theirs)),
-        "times_as_fast": float(np.median(theirs) / np.median(both)),
-        "from_bytes_ms": 1000 * float(np.median(whole)),
-        "from_bytes_p90_ms": 1000 * float(np.quantile(whole, 0.9)),
-        "warm_up_s": warmed,
-    }
+    def median_ms(work: Callable[[int], None], times: int) -> Callable[[], float]:
+        def measured() -> float:
+            number: Iterator[int] = iter(range(times + 1))
+            # Each film another one; the first is not counted, as it traces.
+            taken = harness.seconds(lambda: work(next(number) % films), times)
+            return 1000 * statistics.median(taken)
 
+        return measured
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=40)
-    parser.add_argument("--library-films", type=int, default=10)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--weights", choices=["none", "imagenet"], default="imagenet")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    found = measure(options.films, options.library_films, options.size, options.weights)
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(
-        f"EfficientNet-Lite0 at {options.size} px, {options.films} films, warm: probability and "
-        f"Grad-CAM in {found['ours_ms']:.0f} ms a film (90 % within {found['ours_p90_ms']:.0f}).\n"
-        f"model.predict and a new Gradcam of tf-keras-vis: {found['library_ms']:.0f} ms, "
-        f"{found['times_as_fast']:.1f} times as long.\n"
-        f"From a file's bytes to overlay and figure: {found['from_bytes_ms']:.0f} ms (90 % within "
-        f"{found['from_bytes_p90_ms']:.0f}). Warming up took {found['warm_up_s']:.1f} s."
+    found = harness.by_turns(
+        {
+            "ours": median_ms(ours, films),
+            "library": median_ms(library, library_films),
+            "from bytes": median_ms(from_bytes, films),
+        },
+        rounds,
     )
+    return [
+        harness.median("probability and Grad-CAM, one film", found["ours"], "ms"),
+        harness.median("model.predict and a new Gradcam", found["library"], "ms"),
+        harness.ratio("as fast as that", found["library"], found["ours"], least=20),
+        harness.median("from bytes to overlay and figure", found["from bytes"], "ms", most=60),
+        Figure("warming up, once", warmed, "s"),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+CASES = (
+    Case(
+        "diagnose",
+        "one film's probability and heat map against `model.predict` and tf-keras-vis",
+        measure,
+    ),
+)

@@ -36,12 +36,12 @@ import websockets
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from diagnose import write_bundle  # noqa: E402  the benchmark beside this one
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: E402
 from streamlit.proto.ClientState_pb2 import ClientState  # noqa: E402
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: E402
 from streamlit.proto.WidgetStates_pb2 import WidgetState  # noqa: E402
 
+from benchmarks.diagnose import write_bundle  # noqa: E402  found by the line above
 from cxr_core.config import RunConfig  # noqa: E402
 from cxr_core.data import phantom  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""Measurements, each against a named peer or the bare computation, side by side in one run."""
