@@ -345,11 +345,10 @@ def _selection(info: "BundleInfo") -> str:
             f"variants compared by cross-validation on {count(found.films, 'film')} of "
             f"{plain(found.data)} in {found.folds} folds by patient, each film predicted by a "
             "network that never saw its patient; no film that this model is tested on was among "
-            "them. It was chosen for films altered in ways in which another hospital's might "
-            f"differ, some of which variants also train with ({count(found.altered_films, 'film')} "
-            f"of those, the classes equally: {listing(found.alterations)}): by the mean over these "
-            "alterations, and "
-            "the balanced accuracy under the worst of them. Intervals are of 95 %, by patient.",
+            "them. It was chosen by the mean balanced accuracy on films altered in ways in which "
+            "another hospital's might differ, some of which variants also train with "
+            f"({count(found.altered_films, 'film')}, the classes equally: "
+            f"{listing(found.alterations)}); what the worst of these leaves stands beside it. Intervals are of 95 %, by patient.",
             text.table(heads, rows, numbers=True),
             told,
             *filter(None, [added]),
