@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
 from cxr_core import images
 from cxr_core.data import catalog, phantom
@@ -16,6 +15,7 @@ from cxr_core.diagnosis import bundle
 from cxr_core.diagnosis.predictor import Predictor
 from cxr_core.training import bundle_index
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("phantom_v1", "pneumonia_v1")
 MOST_MB = {"phantom_v1": 2, "pneumonia_v1": 16}  # of a whole folder
 

@@ -348,7 +348,8 @@ def _selection(info: "BundleInfo") -> str:
             "them. It was chosen by the mean balanced accuracy on films altered in ways in which "
             "another hospital's might differ, some of which variants also train with "
             f"({count(found.altered_films, 'film')}, the classes equally: "
-            f"{listing(found.alterations)}); what the worst of these leaves stands beside it. Intervals are of 95 %, by patient.",
+            f"{listing(found.alterations)}); what the worst of these leaves stands beside it. "
+            "Intervals are of 95 %, by patient.",
             text.table(heads, rows, numbers=True),
             told,
             *filter(None, [added]),
