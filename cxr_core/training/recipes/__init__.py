@@ -64,8 +64,11 @@ def selection(name: str, config: RunConfig) -> RecipeSelection | None:
 
 
 def _settled(config: RunConfig) -> dict[str, Any]:
-    """Return what a comparison of recipes holds for: all but name, seed, place and machine."""
-    values = config.model_dump(exclude={"name", "seed", "notes", "hardware"})
+    """Return what a comparison of recipes holds for: all but name, place and machine.
+
+    With the seed, which decides what films a model is tested on: those had no part in it.
+    """
+    values = config.model_dump(exclude={"name", "notes", "hardware"})
     values["data"] = {
         key: values["data"][key] for key in ("split", "val_fraction", "test_fraction")
     }
