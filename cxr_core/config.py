@@ -372,9 +372,9 @@ class DecideConfig(_Section):
     views: int = _setting(
         0,
         "How often each validation film is altered at random, as training films are, for the "
-        "choice of the threshold: one chosen on films as they are lies where those few films "
-        "happen to leave a gap, and other machines' films do not keep to it. 0 takes them as they "
-        "are.",
+        "choice of the threshold, beside as many of each as they are: one chosen on films as they "
+        "are alone lies where those few films happen to leave a gap, and other machines' films do "
+        "not keep to it. 0 takes them only as they are.",
         unit="times",
         ge=0,
         le=50,

@@ -75,10 +75,13 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     network.add_offset(model, calibrated.offset)
     val_logits += calibrated.offset
     rule = operating.Rule(config.decide.rule, config.decide.target, config.decide.miss_cost)
-    seen = altered(films, config, infer) if config.decide.views else val_logits
+    deciding = val_logits
+    if config.decide.views:  # films as they are weigh as much as all altered ones together
+        as_they_are = np.tile(val_logits, (config.decide.views, 1))
+        deciding = np.concatenate([as_they_are, altered(films, config, infer)])
     threshold = operating.choose_threshold(
-        np.tile(films.val.labels, max(1, config.decide.views)),
-        metrics.probabilities(seen, temperature),
+        np.tile(films.val.labels, len(deciding) // len(val_logits)),
+        metrics.probabilities(deciding, temperature),
         rule,
     )
 
@@ -118,7 +121,7 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         threshold=bundle.ThresholdInfo(
             value=threshold.value,
             method=threshold.method,
-            chosen_on="altered validation" if config.decide.views else "validation",
+            chosen_on="unaltered and altered validation" if config.decide.views else "validation",
         ),
         data=films.provenance,
         metrics={"val": results(films.val, val_logits), "test": tested},

@@ -233,11 +233,13 @@ def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
 @pytest.mark.slow
 def test_predictive_values_follow_the_prevalence(open_page: Open, finished: Finished):
     app = at_tab(open_page, finished, "Test results")
-    slider = next(s for s in app.slider if s.label == "Share of people with a finding")
-    usual = next(m.value for m in app.metric if m.label == "Pos. predictive value")
-    app = slider.set_value(1.0).run()
-    rare = next(m.value for m in app.metric if m.label == "Pos. predictive value")
-    assert float(rare.rstrip(" %")) < float(usual.rstrip(" %"))
+    threshold = next(s for s in app.slider if s.label.startswith("Threshold"))
+    app = threshold.set_value(0.0).run()  # every film is called a finding
+    for share in (50.0, 1.0):
+        slider = next(s for s in app.slider if s.label == "Share of people with a finding")
+        app = slider.set_value(share).run()
+        value = next(m.value for m in app.metric if m.label == "Pos. predictive value")
+        assert float(value.rstrip(" %")) == share
 
 
 @pytest.mark.slow
