@@ -28,16 +28,20 @@ class BundleRef:
     spec: str  # what `resolve` and the command line take
     run_id: str  # "" for a published one
     info: bundle.BundleInfo
+    of_fold: bool = False  # its run is a fold of a cross-validation
 
 
 def available(store: RunStore | None = None) -> list[BundleRef]:
-    """Return the usable models, the newest first, those that know only synthetic films last.
+    """Return the usable models, the newest first.
 
-    Damaged ones are left out and logged.
+    Those of folds come after all others, as they saw the fewer films; those that know only
+    synthetic films come last. Damaged ones are left out and logged.
     """
     found = [*_published(), *_of_runs(store or RunStore())]
     return sorted(
-        found, key=lambda ref: (not ref.info.data.synthetic, ref.info.created), reverse=True
+        found,
+        key=lambda ref: (not ref.info.data.synthetic, not ref.of_fold, ref.info.created),
+        reverse=True,
     )
 
 
@@ -149,7 +153,7 @@ def _of_runs(store: RunStore) -> list[BundleRef]:
         except CxrError as error:
             _log.warning("Left out: %s", error)
         else:
-            found.append(BundleRef(_label(info), run.run_id, run.run_id, info))
+            found.append(BundleRef(_label(info), run.run_id, run.run_id, info, run.fold > 0))
     return found
 
 

@@ -12,7 +12,7 @@ from cxr_core.diagnosis import bundle
 from cxr_core.diagnosis.bundle import DataInfo, Estimate, RecipeSelection, Variant
 from cxr_core.errors import BundleError
 from cxr_core.training import bundle_index, recipes
-from cxr_core.training.tracking import TAG_RECIPE, RunStore, Status
+from cxr_core.training.tracking import TAG_FOLD, TAG_RECIPE, RunStore, Status
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def finished_run(store: RunStore, made: Path, status: Status = Status.FINISHED) -> str:
-    run_id = store.create(RunConfig(), name="run")
+def finished_run(
+    store: RunStore, made: Path, status: Status = Status.FINISHED, fold: str = ""
+) -> str:
+    run_id = store.create(RunConfig(), name="run", tags={TAG_FOLD: fold} if fold else {})
     store.write_file(run_id, made, "bundle")
     store.set_status(run_id, status)
     return run_id
@@ -66,6 +68,13 @@ def test_models_of_synthetic_films_alone_come_last(store, models):
     real = {"created": "2020-01-01T00:00:00+00:00", "data": DataInfo(synthetic=False, **films)}
     tiny.write_bundle(models / "real", **real)
     assert [ref.spec for ref in bundle_index.available(store)] == ["real", "drawn"]
+
+
+def test_models_of_folds_come_after_whole_ones(store, made, models):
+    older = finished_run(store, made)
+    change(store.path(older, "bundle"), created="2020-01-01T00:00:00+00:00")
+    fold = finished_run(store, made, fold="1")
+    assert [ref.run_id for ref in bundle_index.available(store)] == [older, fold]
 
 
 def test_a_damaged_bundle_is_left_out(store, made, models):

@@ -90,3 +90,19 @@ def test_a_recipe_trains_to_a_bundle(name, phantoms, store, monkeypatch):
     losses = store.curves(run_id, ["train_loss", "val_loss"])["value"]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "held"),
+    [
+        ({}, True),
+        ({"name": "mine", "data.root": "/elsewhere", "hardware.precision": "float32"}, True),
+        ({"seed": 1}, False),  # other test films, which the comparison may have seen
+        ({"optimise.epochs": 3}, False),
+        ({"data.test_fraction": 0.2}, False),
+    ],
+)
+def test_a_comparison_of_recipes_holds_for_the_recipes_own_settings(changed, held):
+    config = recipes.load("pneumonia_v1").with_values(changed)
+    assert (recipes.selection("pneumonia_v1", config) is not None) == held
+    assert recipes.selection("quick", config) is None
