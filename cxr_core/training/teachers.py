@@ -7,6 +7,7 @@ place of several networks there is one (Hinton and others 2015, arXiv 1503.02531
 no other film supports weighs less. A teacher that had seen the film would only repeat its label.
 """
 
+import logging
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,8 @@ from cxr_core.training.film_set import FilmSet, Part
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import Request
 from cxr_core.training.writer import RunCancelled, RunWriter, Unsent
+
+_log = logging.getLogger(__name__)
 
 _OPINIONS = "opinions.npy"  # in a teacher's folder, once it has been asked
 
@@ -79,8 +82,9 @@ def _opinions(
 ) -> np.ndarray:
     """Train a teacher and return its calibrated probabilities for the films in these rows."""
     kept = folder / _OPINIONS
-    if kept.is_file():
-        return _load(kept, (len(asked), len(films.classes)))
+    earlier = _load(kept, (len(asked), len(films.classes))) if kept.is_file() else None
+    if earlier is not None:
+        return earlier
     keras.utils.set_random_seed(config.seed)
     fitted = fit(films, config, run, device, folder)
     if fitted.stopped:
@@ -101,11 +105,13 @@ def _opinions(
     return said
 
 
-def _load(kept: Path, shape: tuple[int, int]) -> np.ndarray:
+def _load(kept: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Return what a teacher said; None where the file is damaged, and it must be asked again."""
     try:
         said = np.load(kept, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{kept} cannot be read ({error}). Repeat the run.") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        _log.warning("%s is damaged (%s): the teacher is asked again.", kept, error)
+        return None
     if said.shape != shape:
         raise TrainingError(f"{kept} is of other films. Repeat the run.")
     return np.asarray(said)

@@ -150,6 +150,13 @@ def test_opinions_of_other_films_are_not_taken(tmp_path):
         teach(Run(), tmp_path)
 
 
+def test_a_teacher_whose_opinions_are_damaged_is_asked_again(tmp_path, trained):
+    whole = teach(Run(), tmp_path)
+    (tmp_path / "teacher-2" / "opinions.npy").write_bytes(b"damaged")
+    again = teach(Run(), tmp_path)
+    np.testing.assert_allclose(again.targets, whole.targets, rtol=1e-6)
+
+
 def test_a_single_teacher_is_refused():
     with pytest.raises(ConfigError, match="2 or more"):
         config(**{"distil.teachers": 1})
