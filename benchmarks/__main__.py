@@ -5,10 +5,43 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import diagnose, harness, roofline, train
+from benchmarks import (
+    app,
+    batches,
+    diagnose,
+    engines,
+    evaluation,
+    gate,
+    growth,
+    harness,
+    label_suspects,
+    monitor,
+    roofline,
+    scan,
+    score,
+    torch_peer,
+    train,
+    users,
+)
 from benchmarks.harness import Case, Setting
 
-CASES: tuple[Case, ...] = (*train.CASES, *roofline.CASES, *diagnose.CASES)
+CASES: tuple[Case, ...] = (
+    *app.CASES,
+    *growth.CASES,
+    *scan.CASES,
+    *label_suspects.CASES,
+    *train.CASES,
+    *torch_peer.CASES,
+    *roofline.CASES,
+    *batches.CASES,
+    *monitor.CASES,
+    *evaluation.CASES,
+    *diagnose.CASES,
+    *engines.CASES,
+    *score.CASES,
+    *gate.CASES,
+    *users.CASES,
+)
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
 
 

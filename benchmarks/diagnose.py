@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,18 +22,39 @@ from benchmarks.harness import Case, Figure, Setting
 from cxr_core import figures, images, zoo  # noqa: F401  registers the networks
 from cxr_core.config import ImageConfig
 from cxr_core.data import phantom
-from cxr_core.diagnosis import bundle, explain
-from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
+from cxr_core.diagnosis import bundle, explain, familiar
+from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, GateInfo, ThresholdInfo
 from cxr_core.zoo import registry
+
+if TYPE_CHECKING:
+    import keras
 
 ARCHITECTURE = "efficientnet_lite0"
 CLASSES = ("NORMAL", "PNEUMONIA")
+TRAIN, VAL = 80, 40  # phantoms that a gate is fitted to
 
 
-def write_bundle(folder: Path, size: int, weights: str) -> None:
-    """Write the network as a bundle; what it learned does not matter to its speed."""
+def drawn(films: int) -> list[np.ndarray]:
+    """Return phantoms of all classes in turn."""
+    return [
+        phantom.draw(CLASSES[i % len(CLASSES)], np.random.default_rng(i)).pixels
+        for i in range(films)
+    ]
+
+
+def write_bundle(folder: Path, size: int, weights: str, *, gate: bool = False) -> None:
+    """Write the network as a bundle; what it learned does not matter to its speed.
+
+    Args:
+        folder: where to.
+        size: side of the network's square.
+        weights: what the network starts and ends with: "imagenet" or "none".
+        gate: whether it gets a gate, which then accepts phantoms.
+    """
     import pandas as pd
 
+    model = registry.build(ARCHITECTURE, size=size, outputs=1, weights=weights, seed=0)
+    known = _known(model, size) if gate else None
     counts = {split: dict.fromkeys(CLASSES, 1) for split in ("train", "val", "test")}
     info = BundleInfo(
         name="benchmark",
@@ -41,11 +63,28 @@ def write_bundle(folder: Path, size: int, weights: str) -> None:
         architecture=ARCHITECTURE,
         cam_layer=registry.get(ARCHITECTURE).cam_layer,
         threshold=ThresholdInfo(value=0.5, method="fixed"),
-        data=DataInfo(name="none", synthetic=True, counts=counts),
+        gate=GateInfo(train_films=TRAIN, val_films=VAL, val_refused=0) if gate else None,
+        # As if of real films: the app opens with the newest model of such.
+        data=DataInfo(name="none", synthetic=False, counts=counts),
     )
-    model = registry.build(ARCHITECTURE, size=size, outputs=1, weights=weights, seed=0)
     columns = ["path", "label", "split", "patient_id", "md5"]
-    bundle.write(folder, info, lambda path: model.save(path), pd.DataFrame(columns=columns))
+    empty = pd.DataFrame(columns=columns)
+    bundle.write(folder, info, lambda path: model.save(path), empty, known.save if known else None)
+
+
+def _known(model: "keras.Model", size: int) -> familiar.Familiar:
+    """Return what phantoms look like to a network."""
+    from cxr_core.diagnosis.single_pass import SinglePass, look_layers
+
+    cam_layer = registry.get(ARCHITECTURE).cam_layer
+    layers = look_layers(model, cam_layer)
+    squares = np.stack([images.to_square(film, size, "squash") for film in drawn(TRAIN + VAL)])
+    look = SinglePass(model, (cam_layer,), layers).answers(squares).look
+    train, val = (
+        familiar.Shown.of(squares[part], look[part], bars=False)
+        for part in (slice(TRAIN), slice(TRAIN, None))
+    )
+    return familiar.fit(train, val, layers)
 
 
 def measure(setting: Setting) -> list[Figure]:
@@ -56,8 +95,7 @@ def measure(setting: Setting) -> list[Figure]:
 
     films, library_films = setting.pick(2, 20, 40), setting.pick(1, 5, 10)
     size, rounds = setting.pick(64, 224, 224), setting.pick(1, 3, 5)
-    drawn = [phantom.draw(CLASSES[i % 2], np.random.default_rng(i)).pixels for i in range(films)]
-    files = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in drawn]
+    files = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in drawn(films)]
     read = [images.read(data, f"{i}.png") for i, data in enumerate(files)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "bundle"

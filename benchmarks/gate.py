@@ -1,42 +1,34 @@
 """What the gate refuses: a model's own test films, and pictures that are none of its kind.
 
-    python benchmarks/gate.py BUNDLE --data FOLDER [--films 200] [--json]
-
-BUNDLE is a finished run's bundle or one of ``models/``; FOLDER holds the data set that it was
-trained on. A bundle without statistics of its films gets them for this run, fitted on its training
-and validation films as at the end of a training; it is not changed.
-
-Films are of the test part, which nothing was fitted to. The others: photographs (those that come
-with scikit-learn and, where installed, scikit-image), in colour, in gray and as gray cut-outs;
+The model is the one that ships, `pneumonia_v1`; the folder holds the data set that it was trained
+on. Films are of its test part, which nothing was fitted to. The others: photographs (those that
+come with scikit-learn and, where installed, scikit-image), in colour, in gray and as gray cut-outs;
 noise; drawn pages of text; CT, MR, ultrasound and extremity files of pydicom-data, whole and as
 bare pixels without a header; and the test films inverted and turned. Each must be refused, inverted
 and turned ones for just that, the others for anything else.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+from benchmarks import harness
+from benchmarks.harness import Case, Figure, MissingError, Setting
+from cxr_core import images
+from cxr_core.diagnosis import bundle, gate
+from cxr_core.errors import UnreadableImageError
+from cxr_core.images import Radiograph
 
-from cxr_core import images  # noqa: E402  found by the line above
-from cxr_core.diagnosis import bundle, familiar, gate, single_pass  # noqa: E402
-from cxr_core.diagnosis.bundle import GateInfo  # noqa: E402
-from cxr_core.diagnosis.familiar import Shown  # noqa: E402
-from cxr_core.diagnosis.predictor import Predictor, load  # noqa: E402
-from cxr_core.errors import UnreadableImageError  # noqa: E402
-from cxr_core.images import Radiograph  # noqa: E402
+if TYPE_CHECKING:
+    from cxr_core.diagnosis.predictor import Predictor
 
-TRAIN_FILMS, VAL_FILMS = 1_000, 500  # as a training takes
+_MOST_OWN, _LEAST_OTHERS = 2, 98  # % refused
+
+MODEL = harness.REPOSITORY / "models" / "pneumonia_v1"
 CUTS = 4  # cut-outs a photograph
 # What comes with pydicom: an extremity, CT, MR and ultrasound. Those in several frames or in colour
 # are not read at all, which counts as refused.
@@ -55,52 +47,14 @@ DICOM_FILES = (
 Group = tuple[str, set[str], list[Radiograph | None]]  # name, right reasons, films; None: not read
 
 
-def chosen(folder: Path, root: Path, part: str, most: int, seed: int = 0) -> list[Path]:
-    """Return films of a part of a bundle's own division, at random."""
-    table = bundle.read_splits(folder)
-    paths = table.loc[table["split"] == part, "path"].to_numpy()
-    order = np.random.default_rng(seed).permutation(len(paths))[:most]
-    return [root / path for path in paths[np.sort(order)]]
-
-
-def with_statistics(folder: Path, root: Path, into: Path) -> Path:
-    """Return a bundle that has statistics of its films: itself, or a copy that got them now."""
-    info = bundle.read(folder)
-    if info.gate is not None:
-        return folder
-    model, image = load(folder, info), info.image
-    layers = single_pass.look_layers(model, info.cam_layer)
-    network = single_pass.SinglePass(model, (info.cam_layer,), layers)
-
-    def shown(part: str, most: int) -> Shown:
-        films = [images.read(path).pixels for path in chosen(folder, root, part, most)]
-        squares = np.stack(
-            [images.to_square(film, image.size, image.fit, image.clahe) for film in films]
-        )
-        look = network.answers(squares).look
-        return Shown.of(squares, look, bars=image.fit == "letterbox")
-
-    train, val = shown("train", TRAIN_FILMS), shown("val", VAL_FILMS)
-    known = familiar.fit(train, val, layers)
-    about = GateInfo(
-        train_films=len(train),
-        val_films=len(val),
-        val_refused=int(known.refused(val).sum()),
-    )
-    info = info.model_copy(update={"gate": about})
-    source = folder / bundle.MODEL_FILE
-    bundle.write(
-        into,
-        info,
-        lambda path: (
-            path.hardlink_to(source)
-            if path.parent.stat().st_dev == source.stat().st_dev
-            else path.write_bytes(source.read_bytes())
-        ),
-        bundle.read_splits(folder),
-        known.save,
-    )
-    return into
+def chosen(root: Path, most: int) -> list[Radiograph]:
+    """Return films of the model's own test part, at random."""
+    table = bundle.read_splits(MODEL)
+    paths = table.loc[table["split"] == "test", "path"].to_numpy()
+    if not (root / paths[0]).is_file():
+        raise MissingError(f"{root} does not hold the films that {MODEL.name} was tested on")
+    order = np.random.default_rng(0).permutation(len(paths))[:most]
+    return [images.read(root / path) for path in paths[np.sort(order)]]
 
 
 def picture(pixels: np.ndarray, name: str) -> Radiograph:
@@ -108,8 +62,8 @@ def picture(pixels: np.ndarray, name: str) -> Radiograph:
     return images.read(cv2.imencode(".png", pixels)[1].tobytes(), f"{name}.png")
 
 
-def photographs() -> tuple[list[tuple[str, np.ndarray]], str]:
-    """Return photographs (name, BGR or gray), and what they are."""
+def photographs() -> list[tuple[str, np.ndarray]]:
+    """Return photographs (name, BGR or gray)."""
     from sklearn.datasets import load_sample_images
 
     data = load_sample_images()
@@ -120,13 +74,13 @@ def photographs() -> tuple[list[tuple[str, np.ndarray]], str]:
     try:
         from skimage import data as samples
     except ImportError:
-        return found, "scikit-learn's; scikit-image is not installed, so without its"
+        return found
     # Those that come with the package; the others would be fetched.
     for path in sorted(Path(samples.__file__).parent.iterdir()):
         pixels = cv2.imread(str(path)) if path.suffix in (".png", ".jpg", ".tif") else None
         if pixels is not None and min(pixels.shape[:2]) >= gate.MIN_SIDE:
             found.append((path.stem, pixels))
-    return found, "scikit-learn's and scikit-image's"
+    return found
 
 
 def cut_outs(gray: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -177,11 +131,11 @@ def dicom_films() -> list[Radiograph | None]:
     return films
 
 
-def groups(test: Sequence[Radiograph]) -> tuple[list[Group], str]:
-    """Return all groups of pictures, and what the photographs are."""
+def groups(test: Sequence[Radiograph]) -> list[Group]:
+    """Return all groups of pictures that are not to be accepted."""
     rng = np.random.default_rng(2026)
     others = {"file", "exposure", "view", "distance"}
-    found, source = photographs()
+    found = photographs()
     grays = [
         (name, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
         for name, pixels in found
@@ -192,7 +146,6 @@ def groups(test: Sequence[Radiograph]) -> tuple[list[Group], str]:
         return [gate.mended(film, mend) for film in test]
 
     return [
-        ("test films", set(), list(test)),
         ("photographs", others, [picture(pixels, name) for name, pixels in found]),
         ("photographs in gray", others, [picture(gray, name) for name, gray in grays]),
         (
@@ -212,73 +165,44 @@ def groups(test: Sequence[Radiograph]) -> tuple[list[Group], str]:
         ("test films turned right", {"rotated"}, turned("rotate 90")),
         ("test films upside down", {"rotated"}, turned("rotate 180")),
         ("test films turned left", {"rotated"}, turned("rotate 270")),
-    ], source
+    ]
 
 
-def judge(
-    predictor: Predictor, films: Sequence[Radiograph | None], right: set[str]
-) -> dict[str, Any]:
-    """Return how many are refused, how many for a right reason, and for which kinds of reason."""
+def refused(
+    predictor: "Predictor", films: Sequence[Radiograph | None], right: set[str]
+) -> list[bool]:
+    """Return of each film whether it is refused, for a right reason where there are such."""
     answers = predictor.diagnose_all([film for film in films if film is not None])
     kinds = [{refusal.kind for refusal in answer.refusals} for answer in answers]
     kinds += [{"file"}] * (len(films) - len(answers))  # what is not read at all
-    every = sorted({kind for each in kinds for kind in each})
-    return {
-        "films": len(films),
-        "refused": sum(map(bool, kinds)),
-        "right": sum(bool(each & right) for each in kinds),
-        "kinds": {kind: sum(kind in each for each in kinds) for kind in every},
-        "passed": [answer.name for answer in answers if answer.accepted][:10] if right else [],
+    return [bool(each & right if right else each) for each in kinds]
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """Return how many are refused of the model's own test films and, rightly, of the others."""
+    from cxr_core.diagnosis.predictor import Predictor  # imports TensorFlow
+
+    test = chosen(setting.films, setting.pick(4, 60, 200))
+    predictor = Predictor(MODEL)
+    own = refused(predictor, test, set())
+    others = {
+        name: refused(predictor, films, right) for name, right, films in groups(test) if films
     }
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--films", type=int, default=200)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = with_statistics(options.bundle, options.data, Path(name) / "bundle")
-        predictor = Predictor(folder)
-        stored = folder / bundle.GATE_FILE
-        size = stored.stat().st_size
-    test = [
-        images.read(path) for path in chosen(options.bundle, options.data, "test", options.films)
+    every = [each for found in others.values() for each in found]
+    return [
+        Figure(f"own test films, {len(own)}", _percent(own), "%", most=_MOST_OWN),
+        *(Figure(f"{name}, {len(found)}", _percent(found), "%") for name, found in others.items()),
+        Figure(
+            f"all others, {len(every)}, for a right reason",
+            _percent(every),
+            "%",
+            least=_LEAST_OTHERS,
+        ),
     ]
-    every, source = groups(test)
-    result: dict[str, Any] = {
-        "bundle": predictor.info.name,
-        "gate": predictor.info.gate.model_dump() if predictor.info.gate else None,
-        "gate_bytes": size,
-        "photographs": source,
-        "groups": {name: judge(predictor, films, right) for name, right, films in every},
-    }
-    others = [found for name, found in result["groups"].items() if name != "test films"]
-    films, right = (sum(found[key] for found in others) for key in ("films", "right"))
-    own = result["groups"]["test films"]
-    result["own_refused"] = own["refused"] / own["films"]
-    result["others_refused_rightly"] = right / films
-    result["worst_group"] = min(found["right"] / found["films"] for found in others)
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(f"{predictor.info.name}: {result['gate']}, {size / 1000:.0f} kB. Photographs: {source}.")
-    for name, found in result["groups"].items():
-        reasons = ", ".join(f"{kind} {count}" for kind, count in found["kinds"].items())
-        passed = f"; passed: {', '.join(found['passed'])}" if found["passed"] else ""
-        print(
-            f"  {name}: {found['refused']} of {found['films']} refused, {found['right']} for a "
-            f"right reason ({reasons}){passed}"
-        )
-    print(
-        f"Own test films refused: {result['own_refused']:.1%} (at most 2 %). Others refused for a "
-        f"right reason: {result['others_refused_rightly']:.1%} of {films} (at least 98 %), "
-        f"{result['worst_group']:.1%} in the worst group."
-    )
 
 
-if __name__ == "__main__":
-    main()
+def _percent(which: Sequence[bool]) -> float:
+    return 100 * sum(which) / len(which)
+
+
+CASES = (Case("gate", "own test films and pictures of other kinds: what is refused", measure),)

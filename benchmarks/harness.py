@@ -17,13 +17,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 Size = Literal["smallest", "quick", "full"]  # that it runs at all; 10 minutes for all; what is kept
+
+Found = TypeVar("Found")
 
 _NAMED = ("streamlit", "tensorflow", "keras", "numpy", "opencv-python-headless", "mlflow-skinny")
 
@@ -58,7 +60,7 @@ class Figure:
 class Case:
     """Something to measure.
 
-    ``run`` raises `MissingError` where this machine lacks what the case needs.
+    ``run`` raises `MissingError` where it cannot tell anything here.
     """
 
     name: str
@@ -77,9 +79,16 @@ class Setting:
         """Return the number that belongs to the size."""
         return {"smallest": smallest, "quick": quick, "full": full}[self.size]
 
+    @property
+    def films(self) -> Path:
+        """The folder of labelled films; raises `MissingError` where there is none."""
+        if not self.data.is_dir():
+            raise MissingError(f"there is no folder {self.data}: name one with --data")
+        return self.data
+
 
 class MissingError(Exception):
-    """This machine lacks what a case needs; the message says what."""
+    """What a case needs is not there: films, a peer, or time; the message says what."""
 
 
 @dataclass
@@ -125,9 +134,9 @@ def seconds(work: Callable[[], object], times: int, warm_up: int = 1) -> list[fl
     return taken
 
 
-def by_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measure all sides in turns, every other round backwards; return a number a round of each."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+def by_turns(sides: Mapping[str, Callable[[], Found]], rounds: int) -> dict[str, list[Found]]:
+    """Measure all sides in turns, every other round backwards; return what each found by round."""
+    found: dict[str, list[Found]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(sides[name]())
@@ -148,10 +157,17 @@ def ratio(
     return Figure(name, statistics.median(rounds), "times", spread, least, most)
 
 
-def median(name: str, values: Sequence[float], unit: str, *, most: float | None = None) -> Figure:
+def median(
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> Figure:
     """Return the median of several measurements with its spread."""
     spread = (min(values), max(values)) if len(values) > 1 else None
-    return Figure(name, statistics.median(values), unit, spread, most=most)
+    return Figure(name, statistics.median(values), unit, spread, least, most)
 
 
 # A process's own peak. The system's account of a child begins with its parent's memory.
@@ -199,6 +215,21 @@ def process(
         raise RuntimeError(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+_CALL = """
+import importlib, json, sys
+_module, _name, _arguments = sys.argv[1:]
+_found = getattr(importlib.import_module(_module), _name)(*json.loads(_arguments))
+"""
+
+
+def call(
+    function: Callable[..., Mapping[str, Any]], *arguments: str | int | float, **environment: str
+) -> dict[str, Any]:
+    """Call a function of a benchmark's module as `process` runs code; return what that does."""
+    given = json.dumps(arguments)
+    return process(_CALL, function.__module__, function.__name__, given, **environment)
 
 
 # -- the report ------------------------------------------------------------------------------------

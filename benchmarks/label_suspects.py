@@ -1,32 +1,28 @@
 """How many of the strongest label suspects in a class are truly mislabelled.
 
-    python benchmarks/label_suspects.py [--data FOLDER] [--top 50] [--json]
-
-Many `pneumonia` files of three_class are in truth normal films of kermany. The truth, which the
-audit never sees: a file's twin by correlation (at 64 x 64 px, above 0.99) stands in kermany's
-NORMAL folder. Chance is the share of such files in the class. What is measured is what
-`python -m cxr_core data audit FOLDER --labels` does, in a workspace of its own.
+Many `pneumonia` files of three_class, a set beside the films, are in truth normal films of kermany.
+The truth, which the audit never sees: a file's twin by correlation (at 64 x 64 px, above 0.99)
+stands in kermany's NORMAL folder. Chance is the share of such files in the class. What is measured
+is what `python -m cxr_core data audit FOLDER --labels` does, in a workspace of its own.
 """
 
-import argparse
-import json
-import os
-import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+from benchmarks import harness
+from benchmarks.harness import Case, Figure, MissingError, Setting
+from cxr_core.data import likeness
+from cxr_core.data.audit import labels
+from cxr_core.data.catalog import Catalog, scan
+from cxr_core.diagnosis import label_review
 
-from cxr_core.data import likeness  # noqa: E402  found by the line above
-from cxr_core.data.audit import labels  # noqa: E402
-from cxr_core.data.catalog import Catalog, scan  # noqa: E402
-from cxr_core.diagnosis import label_review  # noqa: E402
-
+TOP, _LEAST = 50, 30  # suspects looked at, and how many of them shall be mislabelled
 SUSPECT, TRUE = "PNEUMONIA", "NORMAL"
 
 
@@ -55,48 +51,39 @@ def hits(table: pd.DataFrame, truth: set[str], top: int) -> int:
     return int(strongest.isin(truth).sum())
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("CXR_DATA") or REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=default)
-    parser.add_argument("--top", type=int, default=50)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    for name in ("three_class", "kermany"):
-        if not (options.data / name).is_dir():
-            raise SystemExit(
-                f"There is no folder {options.data / name}: name the data with --data."
-            )
-
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["CXR_HOME"] = home
-        dirty, clean = scan(options.data / "three_class"), scan(options.data / "kermany")
-        truth = mislabelled(dirty, clean)
-        predictions = label_review.predict(dirty)
-    ranked = labels.suspects(dirty.frame, predictions)
-    chosen = ranked[ranked["suspect"] & (ranked["label"] == SUSPECT)]
-    total = int((dirty.frame["label"] == SUSPECT).sum())
-    result = {
-        "class": SUSPECT,
-        "films": total,
+def reviewed(dirty_folder: str, clean_folder: str, most: int) -> dict[str, Any]:
+    """Return how many suspects are mislabelled; of each class so many films are looked at."""
+    dirty, clean = scan(Path(dirty_folder)), scan(Path(clean_folder))
+    dirty = replace(dirty, frame=dirty.frame.groupby("label").head(most).reset_index(drop=True))
+    truth = mislabelled(dirty, clean)
+    ranked = labels.suspects(dirty.frame, label_review.predict(dirty))
+    pruned = ranked[ranked["suspect"] & (ranked["label"] == SUSPECT)]
+    return {
+        "films": int((dirty.frame["label"] == SUSPECT).sum()),
         "mislabelled": len(truth),
-        "top": options.top,
-        "found": hits(ranked, truth, options.top),
-        "chance": round(options.top * len(truth) / total, 1),
-        "pruned": len(chosen),
-        "pruned_rightly": int(chosen["path"].isin(truth).sum()),
+        "found": hits(ranked, truth, TOP),
+        "pruned": len(pruned),
+        "pruned_rightly": int(pruned["path"].isin(truth).sum()),
     }
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(
-        f"Of {total} {SUSPECT} films {len(truth)} are in truth {TRUE}.\n"
-        f"Of the {options.top} strongest suspects {result['found']} are (chance "
-        f"{result['chance']}).\nConfident learning would prune {result['pruned']}, "
-        f"{result['pruned_rightly']} of them rightly."
-    )
 
 
-if __name__ == "__main__":
-    main()
+def measure(setting: Setting) -> list[Figure]:
+    """Return how many of the strongest suspects are mislabelled, and how many by chance."""
+    clean = setting.films.resolve()
+    dirty = clean.parent / "three_class"
+    if not dirty.is_dir():
+        raise MissingError(f"there is no folder {dirty}")
+    with tempfile.TemporaryDirectory() as home:
+        most = setting.pick(30, 1_000, 1_000)
+        found = harness.call(reviewed, str(dirty), str(clean), most, CXR_HOME=home)
+    return [
+        Figure(f"films labelled {SUSPECT}", found["films"], "films"),
+        Figure(f"of these in truth {TRUE}", found["mislabelled"], "films"),
+        Figure(f"of the {TOP} strongest suspects", found["found"], "films", least=_LEAST),
+        Figure("by chance", TOP * found["mislabelled"] / found["films"], "films"),
+        Figure("confident learning prunes", found["pruned"], "films"),
+        Figure("rightly", found["pruned_rightly"], "films"),
+    ]
+
+
+CASES = (Case("label_suspects", "wrong labels found among the strongest suspects", measure),)

@@ -1,37 +1,30 @@
 """What watching a run costs: the page that draws it, and the training that is watched.
 
-    python benchmarks/monitor.py [--points 10000] [--windows 10] [--json]
-
-Two figures. First, how long the page works on a refresh of a run with that many batch points, two
-new ones at every refresh. Second, a training of the three-block CNN on phantoms while a watcher in
-a process of its own refreshes that run every two seconds, as an open page does: the rate of steps
-in windows of ten seconds with and without it, in turns, so that other work meets both.
+First, how long the page works on a refresh of a run with 10,000 batch points, two new ones at every
+refresh. Second, a training of the three-block CNN on phantoms while a watcher in a process of its
+own refreshes that run every two seconds, as an open page does: the rate of steps in windows of ten
+seconds with and without it, in turns, so that other work meets both.
 """
 
-import argparse
-import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+from benchmarks import harness
+from benchmarks.harness import Case, Figure, MissingError, Setting
 
-from streamlit.testing.v1 import AppTest  # noqa: E402
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
 
-from cxr_core.config import RunConfig  # noqa: E402  found by the line above
-from cxr_core.data import phantom  # noqa: E402
-from cxr_core.training import jobs  # noqa: E402
-from cxr_core.training.tracking import TAG_WORKER, RunStore, Status  # noqa: E402
-
+_MOST_REFRESH, _LEAST_RATE = 100, 0.98  # ms; times the rate of an unwatched training
 _EVERY = 2.0  # seconds between two refreshes of an open page
-_WINDOW = 10.0  # seconds
 _SETTLE = 3.0  # seconds after the watcher was stopped or went on that count for neither
+_IMPORTS = 20.0  # seconds until a watcher surely has imported what it needs
 
 # What the Train page draws of a run, and how long that took.
 PAGE = """
@@ -44,33 +37,67 @@ began = time.perf_counter()
 monitor.picture(record, [], "bench")
 st.session_state["took"] = time.perf_counter() - began
 """
+_WATCH = "import sys; from benchmarks.monitor import watch; watch(sys.argv[1])"
+
+
+def opened(run_id: str) -> "AppTest":
+    """Return the page of a run, not drawn yet."""
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_string(PAGE, default_timeout=60)
+    page.session_state["run"] = run_id
+    return page
 
 
 def watch(run_id: str) -> None:
     """Refresh a run as an open page does, for ever."""
-    test = AppTest.from_string(PAGE, default_timeout=60)
-    test.session_state["run"] = run_id
+    page = opened(run_id)
     while True:
         began = time.monotonic()
-        test.run()
+        page.run()
         time.sleep(max(0.0, _EVERY - (time.monotonic() - began)))
 
 
-def page_refresh(points: int) -> dict[str, float]:
-    """Measure refreshes of a run with many points; return milliseconds."""
+# -- the page --------------------------------------------------------------------------------------
+
+
+def refreshed(points: int, refreshes: int) -> dict[str, Any]:
+    """Refresh a run with many points in this process's workspace; return the milliseconds."""
+    from cxr_core.training.tracking import RunStore, Status
+
     store = RunStore()
-    steps, epochs = 300, points // 2 // 300
+    run_id = _long_run(store, points // 2)
+    page, took = opened(run_id), []
+    for number in range(refreshes):
+        step = points // 2 + number + 1
+        names = ("batch_loss", "batch_accuracy")
+        store.log_points(run_id, [(name, step, 0.1, time.time()) for name in names])
+        page.run()
+        if page.exception:
+            raise RuntimeError(page.exception[0].message)
+        took.append(1000 * page.session_state["took"])
+    store.set_status(run_id, Status.CANCELLED)
+    return {"took_ms": took}
+
+
+def _long_run(store: Any, steps: int) -> str:
+    """Record a run that has come as far as that; return its id."""
+    from cxr_core.config import RunConfig
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import TAG_WORKER, Status
+
+    in_epoch = 300
+    epochs, began = steps // in_epoch, time.time() - steps
     config = RunConfig().with_values({"optimise.epochs": epochs + 5})
-    run_id = store.create(config, name="long")
+    run_id: str = store.create(config, name="long")
     store.set_tags(run_id, {TAG_WORKER: jobs.worker_name(os.getpid())})
     store.set_status(run_id, Status.RUNNING)
-    store.log_params(run_id, {"steps_per_epoch": steps, "train_films": steps * 32})
-    begin = time.time() - points / 2
+    store.log_params(run_id, {"steps_per_epoch": in_epoch, "train_films": in_epoch * 32})
     store.log_points(
         run_id,
         [
-            (name, step + 1, 0.1 + 1 / (step + 2), begin + step)
-            for step in range(points // 2)
+            (name, step + 1, 0.1 + 1 / (step + 2), began + step)
+            for step in range(steps)
             for name in ("batch_loss", "batch_accuracy")
         ],
     )
@@ -78,102 +105,98 @@ def page_refresh(points: int) -> dict[str, float]:
     store.log_points(
         run_id,
         [
-            (name, epoch, 0.5, begin + epoch * steps)
+            (name, epoch, 0.5, began + epoch * in_epoch)
             for epoch in range(1, epochs + 1)
             for name in names
         ],
     )
-
-    test = AppTest.from_string(PAGE, default_timeout=60)
-    test.session_state["run"] = run_id
-    took = []
-    for number in range(22):
-        at = points // 2 + number + 1
-        store.log_points(
-            run_id,
-            [(name, at, 0.1, time.time()) for name in ("batch_loss", "batch_accuracy")],
-        )
-        test.run()
-        if test.exception:
-            raise SystemExit(test.exception[0].message)
-        took.append(1000 * test.session_state["took"])
-    store.set_status(run_id, Status.CANCELLED)
-    return {"first_ms": took[0], "median_ms": statistics.median(took[2:])}
+    return run_id
 
 
-def watched_training(windows: int) -> dict[str, float]:
-    """Train with and without a watcher in turns; return steps a second."""
-    store = RunStore()
-    films = Path(os.environ["CXR_HOME"]) / "films"
+def measure(setting: Setting) -> list[Figure]:
+    """Return how long the page works on a refresh."""
+    points, refreshes = setting.pick(1_000, 10_000, 10_000), setting.pick(4, 12, 22)
+    with tempfile.TemporaryDirectory() as home:
+        took = harness.call(refreshed, points, refreshes, CXR_HOME=home)["took_ms"]
+    return [
+        Figure("batch points", points, "points"),
+        Figure("the first drawing", took[0], "ms"),
+        harness.median("a refresh", took[2:], "ms", most=_MOST_REFRESH),
+    ]
+
+
+# -- the training ----------------------------------------------------------------------------------
+
+
+def watched(rounds: int, window: float) -> dict[str, list[float]]:
+    """Train in this process's workspace, watched and alone by turns; return steps a second."""
+    from cxr_core import workspace
+    from cxr_core.config import RunConfig
+    from cxr_core.data import phantom
+    from cxr_core.training import jobs
+    from cxr_core.training.tracking import RunStore
+
+    films = workspace.home() / "films"
     phantom.write(films, 300, 0)
-    config = RunConfig().with_values(
-        {
-            "data.root": str(films),
-            "image.size": 96,
-            "optimise.epochs": 1000,
-            "stop.patience": 1000,
-        }
-    )
+    endless = {"optimise.epochs": 1000, "stop.patience": 1000}
+    config = RunConfig().with_values({"data.root": str(films), "image.size": 96, **endless})
+    store = RunStore()
     run_id = jobs.start(config, store=store)
+    watcher = None
 
     def steps() -> tuple[float, int]:
         points = store.curves(run_id, ["batch_loss"])
         return (0.0, 0) if points.empty else (points["time"].iloc[-1], points["step"].iloc[-1])
 
-    while steps()[1] < 20:
-        if not store.get(run_id).status.active:
-            raise SystemExit(store.get(run_id).reason)
-        time.sleep(0.5)
-    watcher = subprocess.Popen([sys.executable, __file__, "--watch", run_id])
-    time.sleep(2 * _WINDOW)  # until it has imported what it needs
-    rates: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(windows):
-        watching = number % 2 == 0
-        watcher.send_signal(signal.SIGCONT if watching else signal.SIGSTOP)
+    def rate() -> float:
         time.sleep(_SETTLE)
         begin, first = steps()
-        time.sleep(_WINDOW)
+        time.sleep(window)
         end, last = steps()
-        rates[watching].append((last - first) / (end - begin))
-    watcher.kill()
-    watcher.wait()
-    jobs.cancel(run_id, store)
-    jobs.wait(run_id, store)
-    watched, alone = (statistics.median(rates[w]) for w in (True, False))
-    return {"watched": watched, "alone": alone, "lost_percent": 100 * (1 - watched / alone)}
+        return float((last - first) / (end - begin))
+
+    try:
+        while steps()[1] < 20:
+            if not store.get(run_id).status.active:
+                raise RuntimeError(store.get(run_id).reason)
+            time.sleep(0.5)
+        watcher = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, run_id], stdout=subprocess.DEVNULL
+        )
+        time.sleep(_IMPORTS)
+
+        def side(sign: signal.Signals) -> Callable[[], float]:
+            def measured() -> float:
+                watcher.send_signal(sign)
+                return rate()
+
+            return measured
+
+        return harness.by_turns(
+            {"watched": side(signal.SIGCONT), "alone": side(signal.SIGSTOP)}, rounds
+        )
+    finally:
+        if watcher is not None:
+            watcher.kill()
+            watcher.wait()
+        jobs.cancel(run_id, store)
+        jobs.wait(run_id, store)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, default=10_000, help="batch points of the long run")
-    parser.add_argument("--windows", type=int, default=10, help="windows, watched and alone")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--watch", help=argparse.SUPPRESS)  # a run, by the watcher's own process
-    options = parser.parse_args()
-    if options.watch:
-        watch(options.watch)
+def measure_watched(setting: Setting) -> list[Figure]:
+    """Return what a training loses while it is watched."""
+    if setting.size == "quick":
+        raise MissingError("windows of minutes tell a loss of 2 %")
     with tempfile.TemporaryDirectory() as home:
-        os.environ["CXR_HOME"] = home
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        os.environ["PYTHONPATH"] = str(REPOSITORY)
-        found = {
-            "page": page_refresh(options.points),
-            "training": watched_training(options.windows),
-        }
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return
-    page, training = found["page"], found["training"]
-    print(
-        f"a refresh at {options.points:,} points: {page['median_ms']:.0f} ms (bar 100), "
-        f"the first one {page['first_ms']:.0f} ms"
-    )
-    print(
-        f"training: {training['watched']:.2f} steps/s watched, {training['alone']:.2f} alone: "
-        f"{training['lost_percent']:.1f} % lost (bar 2 %)"
-    )
+        found = harness.call(watched, setting.pick(1, 0, 5), setting.pick(5, 0, 10), CXR_HOME=home)
+    return [
+        harness.median("watched", found["watched"], "steps/s"),
+        harness.median("alone", found["alone"], "steps/s"),
+        harness.ratio("as fast as alone", found["watched"], found["alone"], least=_LEAST_RATE),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+CASES = (
+    Case("monitor", "a refresh of the page of a run with 10,000 batch points", measure),
+    Case("watching", "a training that is watched against the same alone", measure_watched),
+)

@@ -1,131 +1,131 @@
-"""Cold scan with audit, and warm scan, of a folder of films, against cleanvision on the same files.
+"""How long it takes to scan and audit a folder of films, and against cleanvision on the same files.
 
-    python benchmarks/scan.py [FOLDER] [--cleanvision PYTHON] [--json]
-
-Each measurement is a process of its own, timed from start to end, imports included, so that its
-peak memory is its own; both sides use all processors. cleanvision (github.com/cleanlab/cleanvision,
-default checks: dark, light, odd aspect ratio, odd size, low information, blurry, gray, exact and
-near duplicates) runs in the interpreter given by --cleanvision or CLEANVISION_PYTHON, else in this
-one; where it is not installed there the comparison is left out, and that is said.
+Each measurement is a process of its own, timed from start to end, imports included; where a scan is
+told without them, that is said. Cold is a workspace that has seen no film, warm one that has seen
+all of them. cleanvision (github.com/cleanlab/cleanvision, default checks: dark, light, odd aspect
+ratio, odd size, low information, blurry, gray, exact and near duplicates) runs in the peers'
+environment; both sides use all processors.
 """
 
-import argparse
-import json
-import os
-import subprocess
+import math
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from benchmarks import harness, peers
+from benchmarks.harness import Case, Figure, MissingError, Setting
+from cxr_core.diagnosis import scoring
 
-# A child's own peak and time; the peak includes that of the processes it started itself.
-MEASURE = """
-import json, resource, time
-start = time.perf_counter()
-{task}
-peak = sum(resource.getrusage(who).ru_maxrss
-           for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps(dict(result, peak_mib=round(peak / 1024), inside_s=time.perf_counter() - start)))
-"""
-SCAN = """
+_SCAN = """
+import sys, time
 from pathlib import Path
 from cxr_core.data.catalog import scan
-begin = time.perf_counter()
-catalog = scan(Path({folder!r}))
-result = dict(films=len(catalog.frame), scan_s=time.perf_counter() - begin)
+began = time.perf_counter()
+catalog = scan(Path(sys.argv[1]))
+_found = {"films": len(catalog.frame), "scan_s": time.perf_counter() - began}
 """
-AUDIT = (
-    SCAN
+_AUDIT = (
+    _SCAN
     + """
 from cxr_core.data.audit import audit
-begin = time.perf_counter()
-found = audit(catalog)
-result |= dict(audit_s=time.perf_counter() - begin, findings=len(found.findings),
-               twins=found.summary["duplicates"]["groups"])
+audit(catalog)
 """
 )
-CLEANVISION = """
+_HAS_CLEANVISION = """
+import importlib.util
+_found = {"there": importlib.util.find_spec("cleanvision") is not None}
+"""
+_CLEANVISION = """
+import sys
 from cleanvision import Imagelab
-begin = time.perf_counter()
-lab = Imagelab(data_path={folder!r}, verbose=False)
+lab = Imagelab(data_path=sys.argv[1], verbose=False)
 lab.find_issues(verbose=False)
-result = dict(films=len(lab.issues), audit_s=time.perf_counter() - begin)
+_found = {"films": len(lab.issues)}
 """
 
-
-def measure(task: str, folder: Path, python: str, home: str) -> dict[str, float]:
-    """Run a task in a process of its own; return what it said and the seconds it took."""
-    environment = {**os.environ, "CXR_HOME": home, "PYTHONPATH": str(REPOSITORY)}
-    code = MEASURE.format(task=task.format(folder=str(folder)))
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [python, "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return {"seconds": time.perf_counter() - begin, **json.loads(done.stdout.splitlines()[-1])}
+_MOST_WARM, _LEAST_RATIO = 0.5, 5  # seconds without imports; times as fast as cleanvision
 
 
-def has_cleanvision(python: str) -> bool:
-    """Say whether an interpreter can import cleanvision."""
-    finds = "import importlib.util as u; raise SystemExit(u.find_spec('cleanvision') is None)"
-    return subprocess.run([python, "-c", finds], check=False).returncode == 0
+@contextmanager
+def copied(setting: Setting) -> Iterator[Path]:
+    """Copy the films, at the smallest size a few from all over; whoever is first reads no disk."""
+    films = list(scoring.find([setting.films]))
+    step = math.ceil(len(films) / setting.pick(40, len(films), len(films)))
+    with tempfile.TemporaryDirectory() as name:
+        for path, place in films[::step]:
+            (Path(name) / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, Path(name) / place)
+        yield Path(name)
 
 
-def read_ahead(folder: Path) -> None:
-    """Read every file once, so that neither side waits for the disk for the other."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            file.read_bytes()
+def timed(code: str, folder: Path, python: str = sys.executable, **environment: str) -> Any:
+    """Return what a process found of a folder, and the ``seconds`` from its start to its end."""
+    began = time.perf_counter()
+    found = harness.process(code, str(folder), python=python, **environment)
+    return {**found, "seconds": time.perf_counter() - began}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("CXR_DATA") or REPOSITORY.parent / "shared" / "data") / "kermany"
-    parser.add_argument("folder", nargs="?", type=Path, default=default)
-    parser.add_argument(
-        "--cleanvision", default=os.environ.get("CLEANVISION_PYTHON", sys.executable)
-    )
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    if not options.folder.is_dir():
-        raise SystemExit(f"There is no folder {options.folder}: name one with films.")
-
-    read_ahead(options.folder)
+def cold_audit(folder: Path) -> Any:
+    """Scan and audit in an empty workspace."""
     with tempfile.TemporaryDirectory() as home:
-        rows = {
-            "cold scan with audit": measure(AUDIT, options.folder, sys.executable, home),
-            "warm scan": measure(SCAN, options.folder, sys.executable, home),
-            "warm scan with audit": measure(AUDIT, options.folder, sys.executable, home),
+        return timed(_AUDIT, folder, CXR_HOME=home)
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """Return the times of cold and warm scans and audits."""
+    with copied(setting) as folder, tempfile.TemporaryDirectory() as home:
+        timed(_SCAN, folder, CXR_HOME=home)
+
+        def warm(code: str) -> Callable[[], Any]:
+            return lambda: timed(code, folder, CXR_HOME=home)
+
+        sides = {
+            "cold": lambda: cold_audit(folder),
+            "scan": warm(_SCAN),
+            "audit": warm(_AUDIT),
         }
-        if has_cleanvision(options.cleanvision):
-            rows["cleanvision"] = measure(CLEANVISION, options.folder, options.cleanvision, home)
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
-    print(f"{rows['warm scan']['films']:,} films in {options.folder}, {os.cpu_count()} processors")
-    for name, row in rows.items():
-        parts = [f"{key[:-2]} {row[key]:.2f} s" for key in ("scan_s", "audit_s") if key in row]
-        print(
-            f"{name:<22} {row['seconds']:7.2f} s with imports; {', '.join(parts)}; "
-            f"peak {row['peak_mib']} MiB"
-        )
-    if "cleanvision" in rows:
-        ratio = rows["cleanvision"]["seconds"] / rows["cold scan with audit"]["seconds"]
-        print(f"cold scan with audit is {ratio:.1f} times as fast as cleanvision")
-    else:
-        print(
-            f"cleanvision is not installed in {options.cleanvision}: no comparison. Name an "
-            "interpreter that has it with --cleanvision or CLEANVISION_PYTHON."
-        )
+        found = harness.by_turns(sides, setting.pick(1, 1, 3))
+
+    def column(name: str, side: str, key: str, unit: str, most: float | None = None) -> Figure:
+        return harness.median(name, [row[key] for row in found[side]], unit, most=most)
+
+    return [
+        column("films", "cold", "films", "films"),
+        column("cold scan with audit", "cold", "seconds", "s"),
+        column("its peak memory", "cold", "peak_mib", "MiB"),
+        column("warm scan, without imports", "scan", "scan_s", "s", _MOST_WARM),
+        column("warm scan", "scan", "seconds", "s"),
+        column("warm scan with audit", "audit", "seconds", "s"),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+def compare(setting: Setting) -> list[Figure]:
+    """Return how fast a cold scan with audit is against cleanvision."""
+    python = peers.python()
+    if not harness.process(_HAS_CLEANVISION, python=python)["there"]:
+        raise MissingError(f"cleanvision is not installed for {python}")
+    with copied(setting) as folder:
+        found = harness.by_turns(
+            {
+                "ours": lambda: cold_audit(folder),
+                "cleanvision": lambda: timed(_CLEANVISION, folder, python),
+            },
+            setting.pick(1, 1, 3),
+        )
+    ours, theirs = ([row["seconds"] for row in rows] for rows in found.values())
+    return [
+        harness.median("cold scan with audit", ours, "s"),
+        harness.median("cleanvision", theirs, "s"),
+        harness.ratio("as fast as cleanvision", theirs, ours, least=_LEAST_RATIO),
+    ]
+
+
+CASES = (
+    Case("scan", "a folder of films scanned and audited, cold and warm", measure),
+    Case("audit", "a cold scan with audit against cleanvision's default checks", compare),
+)

@@ -50,7 +50,8 @@ _found = {
 }
 """
 
-_OURS = """
+# Takes a folder, steps, px, and what else shall differ from the recipe plain_cnn, as JSON.
+OURS = """
 import json, sys, time
 from cxr_core.config import RunConfig
 from cxr_core.training import callbacks, recipes
@@ -100,7 +101,7 @@ def measure(setting: Setting) -> list[Figure]:
             given = (str(setting.data.resolve()), str(steps), str(size))
             common.append(harness.process(_COMMON, *given, CXR_HOME=home))
             for name, values in zip(ours, ("{}", _FLOAT32), strict=True):
-                ours[name].append(harness.process(_OURS, *given, values, CXR_HOME=home))
+                ours[name].append(harness.process(OURS, *given, values, CXR_HOME=home))
     figures = _figures("common recipe", common)
     for name, rows in ours.items():
         figures += _figures(name, rows)

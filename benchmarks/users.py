@@ -1,23 +1,15 @@
 """Ten people at once on the Diagnose page: whose answers arrive where, and what memory is left.
 
-    python benchmarks/users.py [--users 10] [--films 20] [--size 224] [--json]
-
-Starts the app in a workspace of its own with one model (EfficientNet-Lite0; what it learned does
-not matter here) and visits it over its own protocol, as browsers do: each user opens the page,
-drops his films and one file that is none, asks for what is ready until all is there, opens two
-films by a click on their rows, and closes the page. Every row is held against what the model says
-of that file in this process: name, picture, probability. Memory is the server's resident set, after
-one visitor with one film, at its highest, and after all have left and their sessions have expired
-(Streamlit keeps one for two minutes, for a browser that comes back).
+The app runs in a workspace of its own with one model (EfficientNet-Lite0; what it learned does not
+matter here) and is visited over its own protocol, as browsers do: each user opens the page, drops
+his films and one file that is none, asks for what is ready until all is there, opens two films by a
+click on their rows, and closes the page. Every row is held against what the model says of that file
+in another process: name, picture, probability. Memory is the server's resident set against that
+after one user came alone: at its highest, and after all have left and their sessions have expired.
+Streamlit keeps a session for a browser that comes back; here for seconds in place of two minutes.
 """
 
-import argparse
 import asyncio
-import io
-import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,27 +20,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import psutil
-import pyarrow as pa
-import requests
-import websockets
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+from benchmarks import harness
+from benchmarks.diagnose import write_bundle
+from benchmarks.harness import Case, Figure, Setting
+from benchmarks.server import APP, Server, serve
+from cxr_core.data import phantom
 
-from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: E402
-from streamlit.proto.ClientState_pb2 import ClientState  # noqa: E402
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: E402
-from streamlit.proto.WidgetStates_pb2 import WidgetState  # noqa: E402
-
-from benchmarks.diagnose import write_bundle  # noqa: E402  found by the line above
-from cxr_core.config import RunConfig  # noqa: E402
-from cxr_core.data import phantom  # noqa: E402
-
-EXPIRY = 125.0
-PATIENCE = 600.0  # seconds until a user is given up
-SIDE = 1_200  # px, width of the films
-MIB = 2**20
+_MOST_LEFT = 200  # MiB
+_EXPIRY = 5  # seconds that a session is kept
+_SIDE = 1_200  # px, width of the films
 
 
 @dataclass(frozen=True)
@@ -71,179 +52,14 @@ class Told:
     partial: int = 0  # looks at a table that was filled in part
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """An element of the page and the run of the script that drew it."""
-
-    element: Any
-    fragment: str
-    run: str
-
-
-class Visitor:
-    """A browser's side of Streamlit's protocol, as far as the page needs it."""
-
-    def __init__(self, port: int) -> None:
-        self._http = f"http://localhost:{port}"
-        self._session_id, self._script, self._run_id = "", "", ""
-        self._states: dict[str, WidgetState] = {}
-        self._page: dict[tuple[int, ...], Drawn] = {}
-        self._again: dict[str, float] = {}  # fragments to be run anew, and after how many seconds
-        self.exceptions: list[str] = []
-
-    async def __aenter__(self) -> "Visitor":
-        answer = await asyncio.to_thread(requests.get, f"{self._http}/_stcore/health", timeout=60)
-        self._cookies = {**answer.cookies.get_dict(), "cxr_notice": "accepted"}
-        cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
-        self._socket = await websockets.connect(
-            f"{self._http.replace('http', 'ws')}/_stcore/stream",
-            additional_headers={"Cookie": cookie},
-            origin=websockets.Origin(self._http),
-            subprotocols=[websockets.Subprotocol("streamlit")],
-            max_size=None,
-            open_timeout=60,
-            ping_timeout=None,
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._socket.close()
-
-    async def run(self, fragment: str = "", *, auto: bool = False) -> None:
-        """Have the page drawn, or one fragment of it, and take what comes until that is done."""
-        state = ClientState(page_name="diagnose", page_script_hash=self._script)
-        state.widget_states.widgets.extend(self._states.values())
-        state.fragment_id, state.is_auto_rerun = fragment, auto
-        await self._send(BackMsg(rerun_script=state))
-        while True:
-            message = await self._next()
-            if message.WhichOneof("type") != "script_finished":
-                continue
-            # What ended early makes way for another run, which is the one to wait for.
-            if message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-                return
-
-    async def upload(self, files: dict[str, bytes]) -> None:
-        """Send files as the drop zone does and have the page drawn with them."""
-        place = self.of_kind("file_uploader")[0].element.file_uploader.id
-        request = BackMsg()
-        request.file_urls_request.request_id = "films"
-        request.file_urls_request.session_id = self._session_id
-        request.file_urls_request.file_names.extend(files)
-        await self._send(request)
-        while (message := await self._next()).WhichOneof("type") != "file_urls_response":
-            pass
-        state = WidgetState(id=place)
-        for (name, data), urls in zip(
-            files.items(), message.file_urls_response.file_urls, strict=True
-        ):
-            answer = await asyncio.to_thread(
-                requests.put,
-                f"{self._http}{urls.upload_url}",
-                files={"file": (name, data)},
-                headers={"X-Xsrftoken": self._cookies["_streamlit_xsrf"]},
-                cookies=self._cookies,
-                timeout=PATIENCE,
-            )
-            answer.raise_for_status()
-            info = state.file_uploader_state_value.uploaded_file_info.add()
-            info.name, info.size, info.file_id = name, len(data), urls.file_id
-            info.file_urls.CopyFrom(urls)
-        self._states[place] = state
-        await self.run()
-        del self._states[place]
-
-    @property
-    def waits(self) -> bool:
-        """Whether the page has something at work that it looks at."""
-        return bool(self._again)
-
-    async def look_again(self) -> None:
-        """Wait as long as the page wants to, and have what is at work drawn anew."""
-        await asyncio.sleep(min(self._again.values()))
-        for fragment in list(self._again):
-            if fragment in self._again:  # else the page was drawn anew meanwhile
-                await self.run(fragment, auto=True)
-
-    async def click(self, row: int) -> None:
-        """Click on a row of the table of films."""
-        table = self.of_kind("dataframe")[0]
-        selection = {"selection": {"rows": [], "columns": [], "cells": [[row, "File"]]}}
-        name = table.element.dataframe.id
-        self._states[name] = WidgetState(id=name, string_value=json.dumps(selection))
-        await self.run(table.fragment)
-
-    def table(self) -> pd.DataFrame:
-        """Return the table of films as it stands."""
-        tables = self.of_kind("dataframe")
-        if not tables:
-            raise SystemExit(f"The page shows no table of films, but: {sorted(self.texts())}")
-        data = tables[0].element.dataframe.arrow_data.data
-        return pa.ipc.open_stream(io.BytesIO(data)).read_all().to_pandas().set_index("File")
-
-    def texts(self) -> set[str]:
-        """Return what the page says in captions, headings and messages."""
-        said = {drawn.element.markdown.body for drawn in self.of_kind("markdown")}
-        said |= {drawn.element.heading.body for drawn in self.of_kind("heading")}
-        return said | {drawn.element.alert.body for drawn in self.of_kind("alert")}
-
-    def of_kind(self, kind: str) -> list[Drawn]:
-        """Return the elements of a kind, from the top of the page down."""
-        found = sorted(self._page.items())
-        return [drawn for _, drawn in found if drawn.element.WhichOneof("type") == kind]
-
-    async def _send(self, message: BackMsg) -> None:
-        await self._socket.send(message.SerializeToString())
-
-    async def _next(self) -> ForwardMsg:
-        message = ForwardMsg()
-        message.ParseFromString(await asyncio.wait_for(self._socket.recv(), PATIENCE))
-        kind, run = message.WhichOneof("type"), message.metadata.run
-        if kind == "new_session":
-            self._session_id = message.new_session.initialize.session_id or self._session_id
-            self._run_id = run.script_run_id
-            if not run.fragment_ids:
-                self._again.clear()
-        elif kind == "navigation":
-            self._script = message.navigation.page_script_hash
-        elif kind == "auto_rerun":
-            self._again[message.auto_rerun.fragment_id] = message.auto_rerun.interval
-        elif kind == "stop_auto_rerun":
-            for fragment in message.stop_auto_rerun.fragment_ids:
-                self._again.pop(fragment, None)
-        elif kind == "delta":
-            self._draw(tuple(message.metadata.delta_path), message.delta)
-        elif kind == "script_finished":
-            self._forget(message.script_finished, run)
-        return message
-
-    def _draw(self, place: tuple[int, ...], delta: Any) -> None:
-        if delta.WhichOneof("type") != "new_element":
-            return
-        self._page[place] = Drawn(delta.new_element, delta.fragment_id, self._run_id)
-        if delta.new_element.WhichOneof("type") == "exception":
-            fault = delta.new_element.exception
-            self.exceptions.append(f"{fault.type}: {fault.message}")
-
-    def _forget(self, how: int, run: Any) -> None:
-        """Take off the page what a run that came to its end did not draw."""
-        if how == ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-            return
-        fragments = set(run.fragment_ids)
-        for place, drawn in list(self._page.items()):
-            of_this_run = drawn.fragment in fragments if fragments else True
-            if of_this_run and drawn.run != run.script_run_id:
-                del self._page[place]
-
-
 def files_of(user: int, films: int) -> dict[str, bytes]:
     """Return a user's files by name: films of 1,200 px, every other one as PNG, and one letter."""
     found: dict[str, bytes] = {}
     for number in range(films):
         label = phantom.CLASSES[(user + number) % len(phantom.CLASSES)]
         drawn = phantom.draw(label, np.random.default_rng([2027, user, number])).pixels
-        height = round(SIDE * drawn.shape[0] / drawn.shape[1])
-        large = cv2.resize(drawn, (SIDE, height), interpolation=cv2.INTER_CUBIC)
+        height = round(_SIDE * drawn.shape[0] / drawn.shape[1])
+        large = cv2.resize(drawn, (_SIDE, height), interpolation=cv2.INTER_CUBIC)
         suffix = ".jpg" if number % 2 else ".png"
         data = cv2.imencode(suffix, large)[1].tobytes()
         found[f"user{user}_film{number}{suffix}"] = data
@@ -268,7 +84,7 @@ def expected(folder: Path, everybody: list[dict[str, bytes]]) -> list[dict[str, 
         return Expected(
             loaders.data_url(loaders.jpeg(film.pixels, 96)),
             None if answer.abnormal is None else 100 * answer.abnormal,
-            sentences.answer(answer),
+            words.unbroken(sentences.answer(answer)),
         )
 
     return [{name: of(name, data) for name, data in files.items()} for files in everybody]
@@ -292,10 +108,12 @@ def compared(table: pd.DataFrame, right: dict[str, Expected]) -> tuple[list[str]
     return wrong, answered
 
 
-async def visit(port: int, files: dict[str, bytes], right: dict[str, Expected]) -> Told:
+async def visit(address: str, files: dict[str, bytes], right: dict[str, Expected]) -> Told:
     """Be one user from the first look to the closed page."""
+    from benchmarks.visitor import Visitor
+
     told = Told()
-    async with Visitor(port) as visitor:
+    async with Visitor(address) as visitor:
         await visitor.run()
         began = time.monotonic()
         await visitor.upload(files)
@@ -324,60 +142,22 @@ async def visit(port: int, files: dict[str, bytes], right: dict[str, Expected]) 
     return told
 
 
-async def visit_shortly(port: int, name: str, data: bytes) -> None:
+async def visit_shortly(address: str, name: str, data: bytes) -> None:
     """Be a visitor with one film."""
-    async with Visitor(port) as visitor:
+    from benchmarks.visitor import Visitor
+
+    async with Visitor(address) as visitor:
         await visitor.run()
         await visitor.upload({name: data})
 
 
-class Server:
-    """The app with one model in a workspace of its own."""
-
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            self.port = int(probe.getsockname()[1])
-        self._log = home / "server.log"
-        command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*command, f"--server.port={self.port}", "--server.headless=true"],
-                cwd=REPOSITORY,
-                env={**os.environ, "CXR_HOME": str(home)},
-                stdout=log,
-                stderr=log,
-            )
-        while True:
-            try:
-                requests.get(f"http://localhost:{self.port}/_stcore/health", timeout=30)
-                return
-            except requests.ConnectionError:
-                if self._process.poll() is not None:
-                    raise SystemExit(self._log.read_text()) from None
-                time.sleep(0.2)
-
-    def stop(self) -> None:
-        """End the server."""
-        self._process.terminate()
-        self._process.wait()
-
-    @property
-    def mib(self) -> float:
-        """The server's memory: its resident set in MiB."""
-        return psutil.Process(self._process.pid).memory_info().rss / MIB
-
-    @property
-    def traces(self) -> int:
-        """How many faults its log holds."""
-        return self._log.read_text(errors="replace").count("Traceback")
-
-
-def publish(home: Path, size: int) -> Path:
-    """Put a model into the workspace, as a run that has ended; return its bundle's folder."""
+def publish(size: int) -> Path:
+    """Put a model into this process's workspace, as a run that has ended; return its bundle."""
+    from cxr_core import workspace
+    from cxr_core.config import RunConfig
     from cxr_core.training.tracking import RunStore, Status
 
-    folder = home / "made" / "bundle"
+    folder = workspace.home() / "made" / "bundle"
     write_bundle(folder, size, "imagenet")
     store = RunStore()
     run_id = store.create(RunConfig(name="benchmark"), name="benchmark")
@@ -386,82 +166,74 @@ def publish(home: Path, size: int) -> Path:
     return folder
 
 
-async def measure(server: Server, users: int, films: int, folder: Path) -> dict[str, Any]:
-    """Let all come at once and return what they saw and what it took."""
-    everybody = [files_of(user, films) for user in range(users)]
+def met(users: int, films: int, size: int) -> dict[str, Any]:
+    """Serve the app in this process's workspace and let all come; return what they saw."""
+    from cxr_core import workspace
+
+    folder = publish(size)
+    with serve(APP, workspace.home(), f"--server.disconnectedSessionTTL={_EXPIRY}") as server:
+        return asyncio.run(_met(server, folder, users, films))
+
+
+async def _met(server: Server, folder: Path, users: int, films: int) -> dict[str, Any]:
+    everybody = [files_of(user, films) for user in range(users + 1)]
     right = await asyncio.to_thread(expected, folder, everybody)
-    name, data = next(iter(files_of(users, 1).items()))
-    await visit_shortly(server.port, name, data)  # loads the model
-    before = peak = server.mib
+    first = everybody.pop(), right.pop()
+    # The first visit loads the model, whose litter is collected in the course of the second.
+    alone = [await visit(server.address, *first) for _ in range(2)]
+    name, data = next(iter(first[0].items()))
+    before = peak = await _at_rest(server, name, data)
     visits = asyncio.gather(
-        *(visit(server.port, *each) for each in zip(everybody, right, strict=True))
+        *(visit(server.address, *each) for each in zip(everybody, right, strict=True))
     )
     began = time.monotonic()
     while not visits.done():
         peak = max(peak, server.mib)
         await asyncio.wait([visits], timeout=0.25)
-    told = visits.result()
-    took = time.monotonic() - began
-    left = server.mib
-    await asyncio.sleep(EXPIRY)
-    await visit_shortly(server.port, name, data)  # Streamlit clears up when somebody leaves
-    await asyncio.sleep(2)
-    clicks = [seconds for each in told for seconds in each.clicks_s]
+    told, took = visits.result(), time.monotonic() - began
+    after = await _at_rest(server, name, data)
     return {
-        "users": users,
-        "files_each": films + 1,
-        "megabytes": sum(len(data) for files in everybody for data in files.values()) / 1e6,
-        "faults": [fault for each in told for fault in each.faults],
+        "faults": [fault for each in (*alone, *told) for fault in each.faults],
         "traces": server.traces,
         "took_s": took,
-        "first_answer_s": float(np.median([each.first_s for each in told])),
-        "last_answer_s": float(np.max([each.last_s for each in told])),
-        "click_s": float(np.median(clicks)),
-        "slowest_click_s": float(np.max(clicks)),
-        "partial_looks": sum(each.partial for each in told),
-        "before_mib": before,
-        "peak_mib": peak,
-        "left_mib": left,
-        "after_mib": server.mib,
+        "first_s": [each.first_s for each in told],
+        "last_s": [each.last_s for each in told],
+        "clicks_s": [seconds for each in told for seconds in each.clicks_s],
+        "partial": sum(each.partial for each in told),
+        "rise_mib": peak - before,
+        "left_mib": after - before,
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=10)
-    parser.add_argument("--films", type=int, default=20)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        os.environ["CXR_HOME"] = str(home)
-        folder = publish(home, options.size)
-        server = Server(home)
-        try:
-            found = asyncio.run(measure(server, options.users, options.films, folder))
-        finally:
-            server.stop()
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(
-        "{users} users at once, {files_each} files each ({megabytes:.0f} MB): {count} faults, "
-        "{traces} traces in the log. {took_s:.0f} s; a user's first answer after "
-        "{first_answer_s:.1f} s (median), the last of all after {last_answer_s:.1f} s; a click "
-        "opens a film in {click_s:.2f} s (median; slowest {slowest_click_s:.2f}). {partial_looks} "
-        "looks at a table filled in part.\nMemory: {before_mib:.0f} MiB before, {peak_mib:.0f} at "
-        "its highest, {left_mib:.0f} when they left, {after_mib:.0f} once their sessions had "
-        "expired: {more:+.0f} MiB (at most 200).".format(
-            **found,
-            count=len(found["faults"]),
-            more=found["after_mib"] - found["before_mib"],
-        )
-    )
-    for fault in found["faults"][:20]:
-        print(f"  {fault}")
+async def _at_rest(server: Server, name: str, data: bytes) -> float:
+    """Return the server's memory, MiB, once the sessions of those who left have expired."""
+    await asyncio.sleep(_EXPIRY + 1)
+    await visit_shortly(server.address, name, data)  # Streamlit clears up when somebody leaves
+    await asyncio.sleep(2)
+    return server.mib
 
 
-if __name__ == "__main__":
-    main()
+def measure(setting: Setting) -> list[Figure]:
+    """Return what went wrong, how long users waited, and the memory that they left behind."""
+    users, films = setting.pick(2, 10, 10), setting.pick(2, 4, 20)
+    size = setting.pick(64, 224, 224)
+    with tempfile.TemporaryDirectory() as home:
+        found = harness.call(met, users, films, size, CXR_HOME=home)
+    for fault in found["faults"]:
+        print(f"users: {fault}", file=sys.stderr)
+    return [
+        Figure("users at once", users, "users"),
+        Figure("files each, one of them no film", films + 1, "files"),
+        Figure("wrong or missing answers", len(found["faults"]), "faults", most=0),
+        Figure("faults in the server's log", found["traces"], "faults", most=0),
+        Figure("until all had their answers", found["took_s"], "s"),
+        harness.median("to a user's first answer", found["first_s"], "s"),
+        harness.median("to a user's last answer", found["last_s"], "s"),
+        harness.median("from a click to the film's card", found["clicks_s"], "s"),
+        Figure("looks at a table filled in part", found["partial"], "looks"),
+        Figure("memory at its highest", found["rise_mib"], "MiB more"),
+        Figure("memory when all had left", found["left_mib"], "MiB more", most=_MOST_LEFT),
+    ]
+
+
+CASES = (Case("users", "ten users at once on Diagnose: answers, waiting, memory left", measure),)

@@ -1,12 +1,17 @@
-"""The benchmarks' harness: what it makes of numbers, and that a case runs. No time is asserted."""
+"""The benchmarks' harness: what it makes of numbers, and that cases run. No time is asserted."""
 
 import json
+import math
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import harness
 from benchmarks.__main__ import CASES
-from benchmarks.harness import Case, Figure, MissingError, Setting
+from benchmarks.harness import Case, Figure, MissingError, Result, Setting
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -72,9 +77,70 @@ def test_the_smallest_size_holds_nothing_against_a_bar():
     assert result.figures[0].held is None
 
 
+def result_of(name: str, setting: Setting) -> Result:
+    (case,) = (case for case in CASES if case.name == name)
+    (result,) = harness.run([case], setting, lambda words: None)
+    return result
+
+
+def test_a_function_is_called_in_a_process_of_its_own():
+    found = harness.call(harness.machine)
+    assert found["cores"] >= 1
+    assert found["peak_mib"] > 1
+
+
+def test_every_case_has_a_name_of_its_own_and_a_row_in_the_table():
+    page = (harness.REPOSITORY / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [case.name for case in CASES]
+
+
+@pytest.mark.parametrize("name", ["train", "batches", "scan", "gate", "label_suspects"])
+def test_without_films_a_case_is_left_out_and_says_so(name: str, tmp_path: Path):
+    result = result_of(name, Setting("quick", tmp_path / "none"))
+    assert result.figures == []
+    assert f"there is no folder {tmp_path / 'none'}" in result.missing
+
+
+def test_the_gate_is_asked_about_no_films_but_those_of_its_model(phantoms: Path):
+    assert "pneumonia_v1" in result_of("gate", Setting("smallest", phantoms)).missing
+
+
+@pytest.mark.parametrize("name", ["coverage", "watching"])
+def test_what_takes_minutes_is_left_out_of_a_quick_run_and_says_so(name: str):
+    assert "minutes" in result_of(name, Setting("quick")).missing
+
+
+def test_a_case_by_its_name_is_run_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "evaluation", "--smallest", "--out", "now"])
+    command.main()
+    assert capsys.readouterr().out.startswith("evaluation: ")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["now.json", "now.md"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "no_such"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "there is no case no_such" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_a_case_runs_at_its_smallest():
-    case = next(case for case in CASES if case.name == "diagnose")
-    (result,) = harness.run([case], Setting("smallest"), lambda words: None)
+@pytest.mark.parametrize(
+    "name",
+    ["scan", "batches", "monitor", "evaluation", "coverage", "diagnose", "score", "users"],
+)
+def test_a_case_runs_at_its_smallest(name: str, phantoms: Path):
+    result = result_of(name, Setting("smallest", phantoms))
+    assert result.missing == ""
     assert result.figures
-    assert all(figure.value > 0 for figure in result.figures)
+    assert all(math.isfinite(figure.value) for figure in result.figures)
+    assert sum(figure.value for figure in result.figures if figure.unit == "faults") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["gate", "label_suspects"])
+def test_a_case_of_real_films_runs_at_its_smallest(name: str, real_data: Path):
+    result = result_of(name, Setting("smallest", real_data / "kermany"))
+    assert result.missing == ""
+    assert all(math.isfinite(figure.value) for figure in result.figures)

@@ -1,0 +1,430 @@
+"""How time and memory grow with the films of a set, the runs of a store and the points of a run.
+
+The same work at sizes ten times apart, each in a process of its own, so that its peak memory is its
+own. The exponent is the slope of time over size on logarithmic axes between the two largest sizes:
+1 is linear. What a page shows a part of, such as one page of films, must not depend on the size; of
+that the ratio of the largest size to the smallest is held against a bar.
+
+Films are small (64 px), which makes reading them cheap and what is done with all of them together
+dear. Runs are a tenth as many, which is still more than anybody has; all but one are copies within
+the store, as MLflow would take an hour to record them. The peak of a live run's refreshes includes
+the recording of its points.
+"""
+
+import html
+import math
+import re
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import harness
+from benchmarks.harness import Case, Figure, Setting, Size
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+_MOST_EXPONENT, _MOST_RATIO = 1.2, 2.0
+
+_FILM = 64  # px, the side
+_DRAWN = 60  # phantoms that all films are variants of
+_SHADOWS = 36.0  # gray levels; see `write_films`
+_TURNS = 10  # pages of films that are turned to
+_EPOCHS = 30  # of each run
+_MODEL = "phantom_v1"  # the published model that scores
+_SECONDS = {"s": 1.0, "ms": 1e-3}
+_TABLES = ("runs", "tags", "params", "latest_metrics", "metrics")  # of MLflow that tell of a run
+
+# One page of films, as the Dataset page draws it.
+_GALLERY = """
+import time
+import streamlit as st
+from cxr_core.ui import films, loaders
+
+catalog = loaders.catalog(st.session_state["root"])
+began = time.perf_counter()
+films.gallery(catalog, {}, {}, {}, set())
+st.session_state["took"] = time.perf_counter() - began
+"""
+# All runs, as the Runs page lists them.
+_TABLE = """
+import time
+import streamlit as st
+from cxr_core.training import jobs
+from cxr_core.ui import loaders, run_views
+
+store = loaders.store()
+began = time.perf_counter()
+runs = jobs.runs(store)
+run_views.table(runs, runs[:1], key="runs")
+st.session_state["took"] = time.perf_counter() - began
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something whose time and memory grow, or shall not."""
+
+    name: str
+    run: Callable[[int], dict[str, float]]  # given the size; finds "seconds"
+    constant: bool = False  # whether it must not depend on the size
+
+
+@dataclass(frozen=True)
+class Group:
+    """Works in one workspace; what one leaves there the next finds."""
+
+    sizes: Mapping[Size, tuple[int, ...]]
+    works: tuple[Work, ...]
+    fill: Callable[[int], dict[str, float]] | None = None  # makes its content, given the size
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one size took."""
+
+    size: int
+    seconds: float
+    mib: float  # peak of resident memory
+
+
+# -- what the workspaces hold ----------------------------------------------------------------------
+
+
+def write_films(folder: Path, number: int) -> None:
+    """Write a data set of many small films, each of its own content.
+
+    They are phantoms under broad shadows drawn by chance. With shadows of this strength as many
+    pairs are near enough to be compared as twins, some 300 in a million, as among the films of
+    Kermany, Zhang and Goldbaum.
+    """
+    import cv2
+    import numpy as np
+
+    from cxr_core.data import phantom
+
+    rng = np.random.default_rng(0)
+    labels = [phantom.CLASSES[place % len(phantom.CLASSES)] for place in range(_DRAWN)]
+    side = (_FILM, _FILM)
+    drawn = [
+        cv2.resize(phantom.draw(label, rng).pixels, side, interpolation=cv2.INTER_AREA)
+        for label in labels
+    ]
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["path,label,split,patient_id"]
+    for film in range(number):
+        coarse = rng.standard_normal((8, 8), np.float32)
+        shadows = _SHADOWS * cv2.resize(coarse, side, interpolation=cv2.INTER_CUBIC)
+        pixels = np.clip(drawn[film % _DRAWN] + shadows, 0, 255).astype(np.uint8)
+        path, patient = f"images/{film:06}.png", film // 2
+        (folder / path).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        part = ("train", "train", "train", "val", "test")[patient % 5]
+        rows.append(f"{path},{labels[film % _DRAWN]},{part},P{patient}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def fill_films(number: int) -> dict[str, float]:
+    """Write the films of this process's workspace; nothing is found."""
+    write_films(_films(), number)
+    return {}
+
+
+def fill_runs(number: int) -> dict[str, float]:
+    """Record finished runs in this process's workspace; nothing is found."""
+    from cxr_core import workspace
+    from cxr_core.training import recipes
+    from cxr_core.training.tracking import RunStore, Status
+
+    store = RunStore()
+    run_id = store.create(recipes.load(_MODEL), name="run")
+    metrics = ("val_auroc", "val_loss", "train_loss", "test_auc", "test_sensitivity")
+    store.log_points(
+        run_id,
+        [(name, epoch, 0.9, time.time()) for name in metrics for epoch in range(1, _EPOCHS + 1)],
+    )
+    store.set_status(run_id, Status.FINISHED)
+    with closing(sqlite3.connect(workspace.home() / "runs.db")) as database, database:
+        _copy(database, run_id, number - 1)
+    return {}
+
+
+def _copy(database: sqlite3.Connection, run_id: str, times: int) -> None:
+    """Put copies of a run into MLflow's tables, each under an id of its own."""
+    database.execute("CREATE TEMP TABLE copies (id)")
+    database.executemany("INSERT INTO copies VALUES (?)", ((f"{n:032x}",) for n in range(times)))
+    for table in _TABLES:
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        values = ["copies.id" if name == "run_uuid" else f'"{name}"' for name in columns]
+        database.execute(
+            f"INSERT INTO {table} SELECT {', '.join(values)} FROM {table}, copies "
+            "WHERE run_uuid = ?",
+            (run_id,),
+        )
+
+
+def _films() -> Path:
+    from cxr_core import workspace
+
+    return workspace.data_folder() / "films"
+
+
+# -- works; each is run in a process of its own ----------------------------------------------------
+
+
+def scan(number: int) -> dict[str, float]:
+    """Read a folder into a catalog: all of it where it was never read, else what has changed."""
+    from cxr_core.data import catalog
+
+    began = time.perf_counter()
+    found = catalog.scan(_films())
+    taken = time.perf_counter() - began
+    assert len(found.frame) == number
+    return {"seconds": taken}
+
+
+def audit(number: int) -> dict[str, float]:
+    """Look for what is wrong with the set."""
+    from cxr_core.data import catalog
+    from cxr_core.data.audit import audit as look
+
+    films = catalog.scan(_films())
+    began = time.perf_counter()
+    found = look(films)
+    taken = time.perf_counter() - began
+    assert found.summary["images"] == number
+    return {"seconds": taken}
+
+
+def page_of_films(number: int) -> dict[str, float]:
+    """Turn pages of the gallery; the median."""
+    from streamlit.testing.v1 import AppTest
+
+    from cxr_core.ui.films import PAGE
+
+    test = AppTest.from_string(_GALLERY, default_timeout=600)
+    test.session_state["root"] = str(_films())
+    _drawn(test)  # opens the set and filters it, once
+    taken = []
+    for turn in range(min(_TURNS, number // PAGE)):
+        test.pagination[0].set_value(2 + turn)
+        taken.append(_drawn(test))
+    return {"seconds": statistics.median(taken)}
+
+
+def score(number: int) -> dict[str, float]:
+    """Score a folder into a table, as `predict` does."""
+    from cxr_core import workspace
+    from cxr_core.diagnosis import scoring
+    from cxr_core.diagnosis.answer_table import AnswerTable
+    from cxr_core.diagnosis.predictor import Predictor
+
+    predictor = Predictor(workspace.published_models() / _MODEL)
+    predictor.warm()
+    classes, rows = predictor.info.classes, 0
+    began = time.perf_counter()
+    with AnswerTable(workspace.home() / "answers.csv", scoring.columns(classes), {}) as table:
+        for outcome in scoring.score(predictor, scoring.find([_films()])):
+            table.add(outcome.as_row(classes))
+            rows += 1
+    taken = time.perf_counter() - began
+    assert rows == number
+    return {"seconds": taken}
+
+
+def table_of_runs(number: int) -> dict[str, float]:
+    """List all runs and draw their table."""
+    from streamlit.testing.v1 import AppTest
+
+    test = AppTest.from_string(_TABLE, default_timeout=3600)
+    taken = _drawn(test)
+    assert len(test.dataframe[0].value) == number
+    return {"seconds": taken}
+
+
+def refresh(number: int) -> dict[str, float]:
+    """Record a run of that many batch points and draw it anew as two more come; the median."""
+    from benchmarks import monitor
+
+    took = monitor.refreshed(number, 2 + _TURNS)["took_ms"]
+    return {"seconds": statistics.median(took[2:]) / 1000}
+
+
+def _drawn(test: "AppTest") -> float:
+    """Draw a page; return the seconds that it says it took."""
+    test.run()
+    if test.exception:
+        raise RuntimeError(test.exception[0].message)
+    taken: float = test.session_state["took"]
+    return taken
+
+
+# -- the case --------------------------------------------------------------------------------------
+
+_MANY: dict[Size, tuple[int, ...]] = {
+    "smallest": (50, 100),
+    "quick": (1_000, 10_000),
+    "full": (1_000, 10_000, 100_000),
+}
+_FEWER: dict[Size, tuple[int, ...]] = {
+    "smallest": (5, 10),
+    "quick": (100, 1_000),
+    "full": (100, 1_000, 10_000),
+}
+GROUPS = (
+    Group(
+        _MANY,
+        (
+            Work("scan of a folder", scan),
+            Work("scan of the same folder", scan),
+            Work("audit", audit),
+            Work("page of films", page_of_films, constant=True),
+            Work("scoring into a table", score),
+        ),
+        fill_films,
+    ),
+    Group(_FEWER, (Work("table of runs", table_of_runs),), fill_runs),
+    Group(_MANY, (Work("refresh of a live run", refresh, constant=True),)),
+)
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """Return time and memory of each work at each size, and how they grow."""
+    figures = []
+    for group in GROUPS:
+        found: dict[Work, list[Point]] = {work: [] for work in group.works}
+        for size in group.sizes[setting.size]:
+            with tempfile.TemporaryDirectory() as home:
+                if group.fill is not None:
+                    harness.call(group.fill, size, CXR_HOME=home)
+                for work in group.works:
+                    told = harness.call(work.run, size, CXR_HOME=home)
+                    found[work].append(Point(size, told["seconds"], told["peak_mib"]))
+        for work, points in found.items():
+            figures += _figures(work, points)
+    return figures
+
+
+def _figures(work: Work, points: Sequence[Point]) -> list[Figure]:
+    """Return what a work took at each size, and how that grows."""
+    figures = []
+    unit = "ms" if work.constant else "s"
+    for point in points:
+        name = f"{work.name}, n = {point.size:,}"
+        figures += [
+            Figure(name, point.seconds / _SECONDS[unit], unit),
+            Figure(f"{name}, peak memory", point.mib, "MiB"),
+        ]
+    before, last = points[-2:]
+    if work.constant:
+        times = last.seconds / points[0].seconds
+        grown = Figure(f"{work.name}: largest to smallest", times, "times", most=_MOST_RATIO)
+    else:
+        slope = exponent(before, last)
+        grown = Figure(f"{work.name}: exponent of time", slope, "", most=_MOST_EXPONENT)
+    return [*figures, grown]
+
+
+def exponent(small: Point, large: Point) -> float:
+    """Return the power of the size that time grows with between two sizes."""
+    return math.log(large.seconds / small.seconds) / math.log(large.size / small.size)
+
+
+# -- the picture -----------------------------------------------------------------------------------
+
+_SIZED = re.compile(r"(.+), n = ([\d,]+)(?:, peak memory)?")
+_WIDTH, _HEIGHT, _MARGIN, _LEGEND = 420, 360, 56, 210  # px
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+_GRID = "#DDDDDD"
+
+Lines = dict[str, list[tuple[float, float]]]  # of each work: size and value
+
+
+def plot(figures: Sequence[Figure]) -> str:
+    """Draw what `measure` found as SVG: time and memory over the size, logarithmic both ways."""
+    times, memory = _lines(figures)
+    width = 2 * _WIDTH + _LEGEND
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" '
+        f'width="{width}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        *_panel("Time, s", times, 0),
+        *_panel("Peak memory, MiB", memory, _WIDTH),
+        *_legend(list(times), 2 * _WIDTH),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _lines(figures: Sequence[Figure]) -> tuple[Lines, Lines]:
+    """Return seconds and MiB by work, as the figures' names tell them apart."""
+    times: Lines = {}
+    memory: Lines = {}
+    for figure in figures:
+        told = _SIZED.fullmatch(figure.name)
+        if told is not None:
+            scale = _SECONDS.get(figure.unit)
+            lines = memory if scale is None else times
+            point = float(told[2].replace(",", "")), figure.value * (scale or 1.0)
+            lines.setdefault(told[1], []).append(point)
+    return times, memory
+
+
+def _panel(title: str, lines: Lines, left: float) -> Iterator[str]:
+    """Draw a pair of logarithmic axes and a line a work."""
+    points = [point for line in lines.values() for point in line]
+    columns, rows = (_decades([point[axis] for point in points]) for axis in (0, 1))
+    begin, end = left + _MARGIN, left + _WIDTH - _MARGIN / 2
+    top, bottom = _MARGIN, _HEIGHT - _MARGIN
+
+    def x(size: float) -> float:
+        return begin + _share(size, columns) * (end - begin)
+
+    def y(value: float) -> float:
+        return bottom - _share(value, rows) * (bottom - top)
+
+    yield f'<text x="{begin}" y="{top - 20}" font-weight="bold">{title}</text>'
+    for size in _powers(columns):
+        yield f'<path d="M{x(size):.1f} {top}V{bottom}" stroke="{_GRID}"/>'
+        yield f'<text x="{x(size):.1f}" y="{bottom + 18}" text-anchor="middle">{size:,g}</text>'
+    for value in _powers(rows):
+        yield f'<path d="M{begin} {y(value):.1f}H{end}" stroke="{_GRID}"/>'
+        yield f'<text x="{begin - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,g}</text>'
+    for colour, line in zip(_COLOURS, lines.values(), strict=False):
+        places = [(round(x(size), 1), round(y(value), 1)) for size, value in line]
+        joined = " ".join(f"{across},{down}" for across, down in places)
+        yield f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        for across, down in places:
+            yield f'<circle cx="{across}" cy="{down}" r="3.5" fill="{colour}"/>'
+
+
+def _decades(values: Sequence[float]) -> tuple[int, int]:
+    """Return the powers of ten around some values."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    return math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+
+
+def _powers(decades: tuple[int, int]) -> list[float]:
+    return [10.0**power for power in range(decades[0], decades[1] + 1)]
+
+
+def _share(value: float, decades: tuple[int, int]) -> float:
+    """Return how far along a logarithmic axis a value lies, 0 to 1."""
+    return (math.log10(value) - decades[0]) / (decades[1] - decades[0])
+
+
+def _legend(names: Sequence[str], left: float) -> Iterator[str]:
+    for row, (colour, name) in enumerate(zip(_COLOURS, names, strict=False)):
+        down = _MARGIN + 22 * row
+        yield f'<circle cx="{left + 8}" cy="{down - 4}" r="5" fill="{colour}"/>'
+        yield f'<text x="{left + 20}" y="{down}">{html.escape(name)}</text>'
+
+
+CASES = (
+    Case("growth", "time and memory over the size: films, runs, points; 1 is linear", measure),
+)
