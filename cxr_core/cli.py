@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -598,6 +598,40 @@ def publish(
     _say(
         f"{escape(name)} is published: {escape(str(folder))}, {size:.1f} MB. It learned from "
         f"{escape(info.data.name)}; licence of the data: {escape(info.data.licence)}."
+    )
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", file_okay=False)],
+    format_: Annotated[
+        str, typer.Option("--format", help="onnx, saved_model or litert.", metavar="FORMAT")
+    ] = "onnx",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as other systems load it, and compare its answers with the model's."""
+    from cxr_core.diagnosis import exports
+    from cxr_core.training import bundle_index
+
+    source = bundle_index.resolve(model)
+    _say(f"Writing the network, then asking it about {exports.CHECKED} synthetic films.")
+    made = _quietly(lambda: exports.export(source, format_, out))
+    check = made.check
+    if as_json:
+        _print_json(
+            {
+                "folder": str(made.folder),
+                "format": made.format.key,
+                "bytes": made.size,
+                **asdict(check),
+            }
+        )
+    _say(
+        f"{escape(str(made.folder))}: {made.format.title}, {made.size / 1e6:.1f} MB. On "
+        f"{check.films} synthetic films its probabilities differ from the model's by at most "
+        f"{check.furthest:.0e}. A film takes {check.milliseconds:.1f} ms, in the app "
+        f"{check.milliseconds_before:.1f} ms. {NOT_FOR_CLINICAL_USE}"
     )
 
 

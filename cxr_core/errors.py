@@ -29,6 +29,10 @@ class BundleError(CxrError):
     """A model bundle is missing, damaged or of another version; the text names it and the mend."""
 
 
+class ExportError(CxrError):
+    """A model cannot be exported as asked; the text says why and what to do."""
+
+
 class TrainingError(CxrError):
     """A run cannot start or cannot go on; the text is what the run's page shows as the reason."""
 

@@ -4,12 +4,13 @@ Both directions go through one pair of boxes, so that they cannot disagree.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
-from cxr_core.images.radiograph import Radiograph
+if TYPE_CHECKING:  # exports carry this file away: it needs nothing else of the package
+    from cxr_core.images.radiograph import Radiograph
 
 _GRID = 8  # tiles a side for CLAHE
 
@@ -65,7 +66,7 @@ def to_square(pixels: np.ndarray, size: int, fit: str, clahe: float = 0.0) -> np
     return _in_place(_resize(pixels[film.slices], place), place, size, clahe)
 
 
-def of_film(film: Radiograph, size: int, fit: str, clahe: float = 0.0) -> np.ndarray:
+def of_film(film: "Radiograph", size: int, fit: str, clahe: float = 0.0) -> np.ndarray:
     """Fit a film into a square, at whatever scale it was decoded.
 
     Args:
