@@ -297,7 +297,9 @@ def _told(result: Result) -> str:
 
 
 def _number(value: float) -> str:
-    """Return three figures that tell, without an exponent."""
+    """Return three figures that tell, with an exponent only where they would all be zeros."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.1e}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -39,6 +39,7 @@ USES_TENSORFLOW = {
     "cxr_core.training.losses",
     "cxr_core.diagnosis.predictor",
     "cxr_core.diagnosis.single_pass",
+    "cxr_core.diagnosis.engine",
     "cxr_core.diagnosis.explain",
     "cxr_core.diagnosis.sanity",
     "cxr_core.diagnosis.ensemble",
@@ -136,9 +137,7 @@ def test_importing_it_does_not_import_tensorflow_or_streamlit(module):
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "name", ["requirements.txt", "requirements-dev.txt", "requirements-gpu.txt"]
-)
+@pytest.mark.parametrize("name", sorted(p.name for p in REPOSITORY.glob("requirements*.txt")))
 def test_every_requirement_is_pinned_exactly(name):
     for line in (REPOSITORY / name).read_text().splitlines():
         if line and not line.startswith(("#", "-r ")):

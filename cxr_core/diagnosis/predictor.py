@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from cxr_core import images
-from cxr_core.diagnosis import bundle, explain, familiar, gate, similar
+from cxr_core.diagnosis import bundle, engine, explain, familiar, gate, similar
 from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.explain import HeatMap
 from cxr_core.diagnosis.familiar import VIEWS, Familiar
@@ -73,8 +73,9 @@ class Predictor:
         folder: the bundle's folder.
 
     Raises:
-        BundleError: the bundle is missing or damaged, its model file is not the one described, or
-            it holds anything else than the network that it describes.
+        BundleError: the bundle is missing or damaged, its model file is not the one described,
+            it holds anything else than the network that it describes, or the environment asks for
+            an engine that is not here.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +84,7 @@ class Predictor:
         self._model = load(folder, self.info)
         self._known = _familiar(folder, self.info, self._model)
         looks = self._known.layers if self._known else ()
-        self._network = SinglePass(self._model, self.info.cam_layers, looks)
+        self._network = SinglePass(self._model, self.info.cam_layers, looks, engine.chosen())
         self._similar = _similar(folder, self.info, self._network)
         # Every other kind of heat map: slower, and asked for one film at a time.
         self.explainer = explain.Explainer(

@@ -7,13 +7,14 @@ one for each film; here a film costs about a forward and a backward pass.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from cxr_core.diagnosis import explain
+from cxr_core.diagnosis import engine, explain
 
 FINDING = -1  # as a target: the most probable finding, which is known only once the logits are
 _FEWEST_CHANNELS = 8  # of a layer that is a stage of the network, not the film itself
@@ -42,6 +43,7 @@ class SinglePass:
             changed, nor may it be once it was asked: its weights may have become constants.
         cam_layers: the layers whose maps are weighed.
         look_layers: the layers that ``look`` is made of; none by default.
+        by: the engine that answers without heat maps, see `engine`.
 
     Raises:
         ValueError: the network has no such layer.
@@ -52,6 +54,7 @@ class SinglePass:
         model: keras.Model,
         cam_layers: Sequence[str],
         look_layers: Sequence[str] = (),
+        by: str = engine.TENSORFLOW,
     ) -> None:
         size, self._outputs = model.input_shape[1], model.output_shape[-1]
         named = [layer.name for layer in model.layers if _gives_features(layer.name)]
@@ -92,7 +95,7 @@ class SinglePass:
         films = tf.TensorSpec([None, size, size, 1], tf.uint8)
         # One graph for every number of films, so that no call is slowed by tracing again.
         fold = model.count_params() <= _FEW_WEIGHTS
-        self._plain = _Graph(plain, [films], fold)
+        self._plain = _Graph(plain, [films], fold, by)
         self._mapped = _Graph(mapped, [films, tf.TensorSpec([None], tf.int32)], fold)
 
     def answers(
@@ -148,6 +151,7 @@ class _Graph:
         compute: takes and gives tensors.
         signature: of the tensors that it takes.
         fold: whether the weights become constants: they must not change any more.
+        by: the engine that computes it.
     """
 
     def __init__(
@@ -155,16 +159,24 @@ class _Graph:
         compute: Callable[..., Sequence[tf.Tensor]],
         signature: Sequence[tf.TensorSpec],
         fold: bool,
+        by: str = engine.TENSORFLOW,
     ) -> None:
         self._traced = tf.function(compute, input_signature=signature, autograph=False)
         self._fold = fold
-        self._ready: Callable[..., Sequence[tf.Tensor]] | None = None
+        self._by = by
+        self._ready: engine.Compute | None = None
 
-    def __call__(self, *arrays: np.ndarray) -> Sequence[tf.Tensor]:
+    def __call__(self, *arrays: np.ndarray) -> Sequence[Any]:
         if self._ready is None:
             traced = self._traced.get_concrete_function()
-            self._ready = convert_variables_to_constants_v2(traced) if self._fold else self._traced
-        return self._ready(*map(tf.constant, arrays))
+            graph = convert_variables_to_constants_v2(traced) if self._fold else self._traced
+
+            def own(*given: np.ndarray) -> Sequence[Any]:
+                return graph(*map(tf.constant, given))
+
+            other = self._by == engine.OPENVINO
+            self._ready = engine.faster(traced, own, arrays) if other else own
+        return self._ready(*arrays)
 
 
 def look_layers(model: keras.Model, cam_layer: str) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
-from scipy.stats import rankdata
 
 BINS = 10
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -131,6 +130,8 @@ def equal_mass_bins(forecast: np.ndarray, bins: int = BINS) -> np.ndarray:
 
     Equal forecasts share a bin, whatever their order in the table.
     """
+    from scipy.stats import rankdata  # slow to import, and no page opens with it
+
     ranks = rankdata(forecast, method="average") - 0.5
     return np.minimum((ranks * bins / max(len(forecast), 1)).astype(np.intp), bins - 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, norm, rankdata
+from scipy.special import bdtr, ndtr, ndtri
 
 from cxr_core.evaluation import intervals, metrics
 
@@ -86,7 +86,7 @@ def delong(
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     error = np.sqrt(variance) if variance > 1e-15 else 0.0
     z = difference / error if error else None
-    p = None if z is None else float(2 * norm.sf(abs(z)))
+    p = None if z is None else float(2 * ndtr(-abs(z)))
     interval = _normal(difference, error, within=(-1.0, 1.0))
     words = f"AUROC {areas[0]:.3f} against {areas[1]:.3f}: "
     if p is None or interval is None:
@@ -159,8 +159,10 @@ def mcnemar(
         )
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
     films, fewer = only_a + only_b, min(only_a, only_b)
-    both_tails = 2 * float(binom.cdf(fewer, films, 0.5))
-    p = min(1.0, both_tails - float(binom.pmf(fewer, films, 0.5))) if films else 1.0
+    both_tails = 2 * float(bdtr(fewer, films, 0.5))
+    # The mid-p counts the outcome itself half: each tail less half of its share.
+    beyond = float(bdtr(fewer - 1, films, 0.5)) if fewer else 0.0
+    p = min(1.0, both_tails / 2 + beyond) if films else 1.0
     words = (
         f"The first alone is right on {only_a}, the second alone on {only_b} of {len(first)} films"
         f": {_p(p)} by McNemar's test (mid-p)."
@@ -266,6 +268,8 @@ def _covariance(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
     against. Mid-ranks among all films less mid-ranks among its own kind count them without
     comparing every pair (Sun and Xu 2014).
     """
+    from scipy.stats import rankdata  # slow to import, and no page opens with it
+
     m, n = positive.sum(), (~positive).sum()
     among_all = rankdata(scores, axis=1)
     of_positives = (among_all[:, positive] - rankdata(scores[:, positive], axis=1)) / n
@@ -278,7 +282,7 @@ def _normal(value: float, error: float, within: tuple[float, float]) -> list[flo
     """Return the 95 % interval of a normal estimate, cut to its range; None without an error."""
     if error == 0:
         return None
-    half = norm.ppf((1 + intervals.LEVEL) / 2) * error
+    half = ndtri((1 + intervals.LEVEL) / 2) * error
     return [max(float(value - half), within[0]), min(float(value + half), within[1])]
 
 

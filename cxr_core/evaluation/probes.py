@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.special import logsumexp, ndtri
 
 from cxr_core.evaluation import intervals, metrics
 from cxr_core.evaluation.scores import decide, probabilities
@@ -382,7 +381,7 @@ class Judge:
         title = name.capitalize()
         which = [1] if len(self.classes) == 2 else list(range(len(self.classes)))
         tests = len(which) * len(CORNERS + EDGES)
-        strictest = float(norm.isf(0.025 / tests))
+        strictest = float(-ndtri(0.025 / tests))
         best: tuple[float, float, np.ndarray, Transplant, int] | None = None
         for answer in answers:
             for label in which:

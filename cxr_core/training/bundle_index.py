@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -134,7 +135,7 @@ def _published() -> list[BundleRef]:
     found = []
     for file in sorted(workspace.published_models().glob(f"*/{bundle.INFO_FILE}")):
         try:
-            info = bundle.read(file.parent)
+            info = _read(file)
         except CxrError as error:
             _log.warning("Left out: %s", error)
         else:
@@ -149,12 +150,26 @@ def _of_runs(store: RunStore) -> list[BundleRef]:
             continue
         try:
             # The small file alone: from a server the model would come along with its folder.
-            info = bundle.read(store.path(run.run_id, f"bundle/{bundle.INFO_FILE}").parent)
+            info = _read(store.path(run.run_id, f"bundle/{bundle.INFO_FILE}"))
         except CxrError as error:
             _log.warning("Left out: %s", error)
         else:
             found.append(BundleRef(_label(info), run.run_id, run.run_id, info, run.fold > 0))
     return found
+
+
+def _read(file: Path) -> bundle.BundleInfo:
+    """Return what a bundle's information file says, read anew only where it was written since."""
+    try:
+        state = file.stat()
+    except OSError:
+        return bundle.read(file.parent)  # tells what is wrong
+    return _as_written(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _as_written(file: Path, written: int, size: int) -> bundle.BundleInfo:
+    return bundle.read(file.parent)
 
 
 def _label(info: bundle.BundleInfo) -> str:

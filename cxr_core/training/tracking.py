@@ -199,6 +199,7 @@ class RunStore:
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or _local_uri()
         self._histories: OrderedDict[str, dict[str, _History]] = OrderedDict()
         self._reading = threading.Lock()  # for the histories
+        self._places: dict[str, Path] = {}  # of runs met so far whose files lie on this machine
         try:
             # Two processes that make a new SQLite store at once would both create its tables.
             with FileLock(workspace.home() / "store.lock"):
@@ -246,7 +247,13 @@ class RunStore:
             TrainingError: there is no such run, or it was deleted.
             StoreAwayError: the store does not answer.
         """
-        return _record(self._get(run_id))
+        return self._record(self._get(run_id))
+
+    def _record(self, run: Run) -> RunRecord:
+        local = _local_folder(run.info.artifact_uri)
+        if local is not None:
+            self._places[run.info.run_id] = local
+        return _record(run)
 
     def _get(self, run_id: str) -> Run:
         try:
@@ -295,7 +302,7 @@ class RunStore:
                 max_results=1000,
                 page_token=token,
             )
-            records += [_record(run) for run in page]
+            records += [self._record(run) for run in page]
             token = page.token
             if not token:
                 return records
@@ -365,6 +372,9 @@ class RunStore:
             TrainingError: the run has no such artefact, or there is no such run.
             StoreAwayError: the store does not answer.
         """
+        known = self._places.get(run_id)
+        if known is not None and (known / artefact).exists():  # without a word with the store
+            return known / artefact
         run = self._get(run_id)
         local = _local_folder(run.info.artifact_uri)
         try:

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from cxr_core.ui import (
     words,
 )
 
+_VALIDATION = "val_auroc"
 _STATUS_COLOURS = {
     monitor.STATUS_WORDS[Status.RUNNING]: "#3E9BCF",
     monitor.STATUS_WORDS[Status.FINISHED]: "#18A39B",
@@ -76,7 +78,6 @@ def train_headline(runs: Sequence[RunRecord]) -> str:
 
 def table(runs: Sequence[RunRecord], opened: Sequence[RunRecord], key: str) -> list[RunRecord]:
     """Draw the table of runs with some of them open; return those selected, else the same."""
-    store = loaders.store()
     rows = [
         {
             "Run": run.name,
@@ -84,7 +85,7 @@ def table(runs: Sequence[RunRecord], opened: Sequence[RunRecord], key: str) -> l
             "Films": run.tags.get(TAG_DATA, "") + (" (synthetic)" if synthetic(run) else ""),
             "Network": run.params.get("model.architecture", ""),
             "Size": int(run.params.get("image.size", 0)),
-            "Validation AUROC": sparkline(store.curves(run.run_id, ["val_auroc"])),
+            "Validation AUROC": _validation_auroc(run),
             "Test AUROC": run.metrics.get("test_auc"),
             "Sensitivity": _percent(run.metrics.get("test_sensitivity")),
             "Specificity": _percent(run.metrics.get("test_specificity")),
@@ -129,6 +130,19 @@ def _percent(share: float | None) -> float | None:
 def _status_colour(status: Any) -> str:
     """Return the style of a status cell; mid-tones, legible on a dark and on a light page."""
     return f"color: {_STATUS_COLOURS.get(status, '#8A96A1')}"
+
+
+def _validation_auroc(run: RunRecord) -> list[float]:
+    """Return a run's validation AUROC, epoch by epoch."""
+    if run.ended is None:
+        return sparkline(loaders.store().curves(run.run_id, [_VALIDATION]))
+    return _of_ended(loaders.store().uri, run.run_id, run.ended)
+
+
+@st.cache_data(max_entries=20_000, show_spinner=False)
+def _of_ended(uri: str, run_id: str, ended: datetime) -> list[float]:
+    # An ended run records nothing more, and one that is resumed ends at another time.
+    return sparkline(loaders.store().curves(run_id, [_VALIDATION]))
 
 
 def sparkline(curve: pd.DataFrame) -> list[float]:

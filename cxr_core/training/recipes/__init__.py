@@ -3,6 +3,7 @@
 ``NAME.selection.json`` beside one tells what it was chosen from.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,18 @@ def load(name_or_path: str) -> RunConfig:
         ConfigError: there is no such recipe or file, or it holds an unknown or bad setting.
     """
     if name_or_path in names():
-        return RunConfig.from_file(_FOLDER / f"{name_or_path}.yaml")
+        return _ready(name_or_path)
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"There is no recipe and no file '{name_or_path}'. Recipes: {', '.join(names())}."
         )
     return RunConfig.from_file(path)
+
+
+@cache
+def _ready(name: str) -> RunConfig:
+    return RunConfig.from_file(_FOLDER / f"{name}.yaml")
 
 
 def describe(name: str) -> str:
