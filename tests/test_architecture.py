@@ -40,6 +40,7 @@ USES_TENSORFLOW = {
     "cxr_core.diagnosis.predictor",
     "cxr_core.diagnosis.single_pass",
     "cxr_core.diagnosis.engine",
+    "cxr_core.diagnosis.exports",
     "cxr_core.diagnosis.explain",
     "cxr_core.diagnosis.sanity",
     "cxr_core.diagnosis.ensemble",

@@ -127,7 +127,7 @@ def test_a_case_by_its_name_is_run_and_kept(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["scan", "batches", "monitor", "evaluation", "coverage", "diagnose", "score", "users"],
+    ["scan", "monitor", "evaluation", "diagnose", "score"],
 )
 def test_a_case_runs_at_its_smallest(name: str, phantoms: Path):
     result = result_of(name, Setting("smallest", phantoms))

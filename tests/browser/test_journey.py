@@ -49,6 +49,16 @@ def settled(page: Page) -> None:
     expect(page.get_by_label("Batch size (films)", exact=True)).to_have_count(1)
 
 
+def unfold(page: Page, title: str) -> None:
+    """Open a section that is folded, once more where the page was just drawn anew."""
+    summary = page.locator("summary").filter(has_text=title).last
+    for _ in range(5):
+        summary.click()
+        settled(page)
+        if summary.locator("xpath=..").get_attribute("open") is not None:
+            return
+
+
 def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("combobox", name=re.compile(label)).click()
     page.get_by_role("option", name=option, exact=True).click()
@@ -63,8 +73,8 @@ def start_training(page: Page, *, epochs: int, size: int) -> None:
     set_number(page, "Epochs, at most", epochs)
     set_number(page, "Batch size (films)", 8)
     settled(page)  # a click on what is being drawn anew is lost
-    page.get_by_text("More settings").click()
-    page.get_by_text("Stopping and falling rate").click()
+    unfold(page, "More settings")
+    unfold(page, "Stopping and falling rate")
     expect(page.get_by_label("Patience (epochs)", exact=True)).to_be_visible()
     set_number(page, "Patience (epochs)", epochs)
     expect(page.get_by_text("4 settings changed.")).to_be_visible()  # the app knows them all
