@@ -51,7 +51,7 @@ def main() -> None:
     names = [case.name for case in CASES]
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"all, or of: {', '.join(names)}")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="all within 10 minutes on two cores")
+    size.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     size.add_argument("--smallest", action="store_true", help="only to see that all of it runs")
     data = Path(os.environ["CXR_DATA"]) / "kermany" if "CXR_DATA" in os.environ else Setting.data
     parser.add_argument("--data", type=Path, default=data, help="a folder of labelled films")

@@ -23,7 +23,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-Size = Literal["smallest", "quick", "full"]  # that it runs at all; 10 minutes for all; what is kept
+Size = Literal["smallest", "quick", "full"]  # that it runs at all; fewer rounds; what is kept
 
 Found = TypeVar("Found")
 
