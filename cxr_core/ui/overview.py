@@ -48,7 +48,7 @@ _DOORS = (
 def headline(catalog: Catalog, runs: Sequence[RunRecord]) -> str:
     """Return what is here in one sentence."""
     done = sum(run.has_model for run in runs)
-    trained = words.count(done, "trained model") if done else "no model yet"
+    trained = words.count(done, "trained model") if done else "no model trained here yet"
     return f"{words.count(len(datasets.labelled(catalog)), 'film')} to learn from, {trained}"
 
 
