@@ -1,8 +1,8 @@
 """The engine that computes answers without heat maps: TensorFlow, or OpenVINO where asked for.
 
 ``CXR_ENGINE=openvino`` asks for it (requirements-openvino.txt). On a CPU it answers for a single
-film several times as fast; making its graph takes a second or two when a model is loaded. Heat maps
-need derivatives, which stay with TensorFlow.
+film faster; making its graph takes a second or two when a model is loaded. Heat maps need
+derivatives, which stay with TensorFlow.
 """
 
 import importlib.util

@@ -285,7 +285,7 @@ def _films(division: _Division, data: DataConfig) -> Iterator[Problem]:
             "Few films to validate with",
             f"The validation part has {told}. With fewer than {_ENOUGH_TO_VALIDATE} films of a "
             "class the best epoch and the threshold are much luck.",
-            "Raise data.val_fraction, or train on more films.",
+            "Train on more films, or have all parts cut anew with a larger data.val_fraction.",
         )
 
 

@@ -247,9 +247,10 @@ class RunStore:
             TrainingError: there is no such run, or it was deleted.
             StoreAwayError: the store does not answer.
         """
-        return self._record(self._get(run_id))
+        return self._met(self._get(run_id))
 
-    def _record(self, run: Run) -> RunRecord:
+    def _met(self, run: Run) -> RunRecord:
+        """Return what is known of a run, and remember where its files lie."""
         local = _local_folder(run.info.artifact_uri)
         if local is not None:
             self._places[run.info.run_id] = local
@@ -302,7 +303,7 @@ class RunStore:
                 max_results=1000,
                 page_token=token,
             )
-            records += [self._record(run) for run in page]
+            records += [self._met(run) for run in page]
             token = page.token
             if not token:
                 return records
@@ -451,6 +452,7 @@ class RunStore:
         self._client.delete_run(run_id)
         with self._reading:
             self._histories.pop(run_id, None)
+        self._places.pop(run_id, None)
         # MLflow keeps them in ".../RUN_ID/artifacts": nothing else is ever removed.
         if place is not None and place.parent.name == run_id:
             shutil.rmtree(place.parent, ignore_errors=True)

@@ -1,10 +1,11 @@
-"""A run's model card as it prints, to read on the page and to take away."""
+"""A model's card as it prints, to read on the page and, for a run's, to take away."""
 
 import re
 
 import streamlit as st
 
 from cxr_core.diagnosis import bundle, card
+from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.diagnosis.card import printed
 from cxr_core.training import reports
 from cxr_core.training.tested import RunResult
@@ -43,13 +44,26 @@ def show(run: RunRecord, tested: RunResult) -> None:
             on_click="ignore",
             key=f"card:markdown:{run.run_id}",
         )
-    info = tested.info
     with st.container(border=True, width=_WIDTH):
-        st.markdown(card.opening(info))
-        for section in card.sections(info, ece_before=printed.ece_before(info, tested.val)):
-            body = re.sub("^### ", "##### ", section.body, flags=re.MULTILINE)
-            if section.name in _FOLDED:
-                with st.expander(f"{section.title}, item by item", icon=":material/checklist:"):
-                    st.markdown(body)
-            else:
-                st.markdown(f"#### {section.title}\n\n{body}")
+        _text(tested.info, printed.ece_before(tested.info, tested.val))
+
+
+@st.dialog("Model card", width="large", icon=":material/description:")
+def read(info: BundleInfo) -> None:
+    """Open the card of a model of which nothing but its bundle is known.
+
+    Args:
+        info: what the bundle says of itself.
+    """
+    _text(info, None, heading="#")  # a dialog makes all headings smaller
+
+
+def _text(info: BundleInfo, ece_before: float | None, heading: str = "####") -> None:
+    st.markdown(card.opening(info))
+    for section in card.sections(info, ece_before=ece_before):
+        body = re.sub("^### ", f"{heading}# ", section.body, flags=re.MULTILINE)
+        if section.name in _FOLDED:
+            with st.expander(f"{section.title}, item by item", icon=":material/checklist:"):
+                st.markdown(body)
+        else:
+            st.markdown(f"{heading} {section.title}\n\n{body}")

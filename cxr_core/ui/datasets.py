@@ -46,6 +46,10 @@ def choose(*, wait: bool = True) -> Catalog | None:
     # Not the widget's own first value: Streamlit warns where that and one set by a fetch meet.
     if st.session_state.get(_KIND) not in kinds:
         st.session_state[_KIND] = sources.BUILT_IN
+    for key in (_KIND, _FOLDER, _LOCAL):
+        if key in st.session_state:
+            # Said again: a browser that comes from another page with this choice would show none.
+            st.session_state[key] = st.session_state[key]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
             "Films from",

@@ -9,7 +9,7 @@ from cxr_core.diagnosis.bundle import BundleInfo
 from cxr_core.errors import CxrError
 from cxr_core.training import bundle_index
 from cxr_core.training.bundle_index import BundleRef
-from cxr_core.ui import loaders, words
+from cxr_core.ui import card_view, loaders, words
 
 _CHOSEN = "model_spec"
 _BEFORE = "model_spec_before"  # session key: what was in use before one was lent
@@ -63,6 +63,8 @@ def choose() -> BundleRef | None:
         )
     with right:
         st.caption(worth(found[spec].info))
+        if st.button("Model card", type="tertiary", icon=":material/description:"):
+            card_view.read(found[spec].info)
     return found[spec]
 
 

@@ -113,6 +113,8 @@ def similar_films(predictor: "Predictor", diagnosis: "Diagnosis") -> None:
                 st.image(each.picture, width="stretch", alt=f"Training film, {label}")
             st.markdown(f"**{words.plain(label.capitalize())}**")
             st.caption(f"{each.distance:.1f} × the usual distance, film {each.film}")
+    if not any(each.picture for each in found):
+        st.caption("Their pictures do not come with this model.")
     if found[0].distance < similar.SAME:
         st.warning(standing.alike(found), icon=":material/content_copy:")
     else:

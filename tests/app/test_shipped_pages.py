@@ -58,6 +58,14 @@ def test_diagnose_opens_with_the_model_of_real_films(open_page: Open):
     assert "learned from films of" in texts(app)
 
 
+def test_a_shipped_models_card_is_read_on_diagnose(open_page: Open):
+    app = open_page("diagnose")
+    app = next(b for b in app.button if b.label == "Model card").click().run()
+    assert not app.exception
+    assert "CC BY 4.0" in texts(app)
+    assert "Lungs masked" in texts(app)
+
+
 @pytest.mark.slow
 def test_a_synthetic_sample_brings_the_model_that_knows_such_films(open_page: Open):
     app = open_page("diagnose")

@@ -66,6 +66,9 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def start_training(page: Page, *, epochs: int, size: int) -> None:
     go_to(page, "Train")
+    expect(
+        page.get_by_role("radiogroup", name="Films from").get_by_role("radio", checked=True)
+    ).to_have_count(1)
     choose(page, "Recipe", "Plain CNN")
     expect(page.get_by_text("A small CNN from random weights")).to_be_visible()
     settled(page)
