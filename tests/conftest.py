@@ -54,7 +54,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXR_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        RunStore()
+        RunStore().prepare()
     return home / "runs.db"
 
 

@@ -3,6 +3,9 @@
 An MLflow tracking server, by default a SQLite file in the workspace; ``MLFLOW_TRACKING_URI`` points
 to another. A run's life, its settings, curves, files and the requests to it ("stop", "cancel") all
 travel through here, so the watcher may be another process or another machine.
+
+Everything is written through MLflow; where the store is a file of this machine, it is read without
+(:mod:`cxr_core.training.local_runs`), and MLflow is loaded when there is something to write.
 """
 
 import hashlib
@@ -21,26 +24,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 # A tool for patient data makes no call home: before MLflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-import mlflow
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from mlflow.entities import FileInfo, Metric, Param, Run, RunTag, ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.tracking import MlflowClient
-from mlflow.utils.search_utils import SearchUtils
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.errors import StoreAwayError, TrainingError
+from cxr_core.training.local_runs import LocalRuns, Point, StoredRun
+
+if TYPE_CHECKING:
+    from mlflow.entities import FileInfo, Metric, Run
+    from mlflow.tracking import MlflowClient
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ _SYSTEM_INTERVAL = 5.0  # seconds between two looks at the machine's load
 _RUNS_REMEMBERED = 64  # whose curves are kept in memory
 _SHORTEST_PREFIX = 4  # characters of a run id that may stand for it
 _FETCHED = "fetched"  # the folder of a run's copies of files that lie on a server
+_SQLITE = "sqlite:///"  # what the address of a local store begins with
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's, of an unknown id
 
 
@@ -200,16 +203,58 @@ class RunStore:
         self._histories: OrderedDict[str, dict[str, _History]] = OrderedDict()
         self._reading = threading.Lock()  # for the histories
         self._places: dict[str, Path] = {}  # of runs met so far whose files lie on this machine
+        self._opening = threading.RLock()  # for what follows
+        self._opened: MlflowClient | None = None
+        self._experiment: str | None = None  # its id, once it is known
+        self._local = _local_runs(self.uri)
         try:
-            # Two processes that make a new SQLite store at once would both create its tables.
-            with FileLock(workspace.home() / "store.lock"):
-                self._client = MlflowClient(tracking_uri=self.uri)
-                self._experiment = self._open_experiment()
-        except Exception as error:
-            raise TrainingError(
-                f"The run store at {self.uri} cannot be opened: {error}. Check that the place "
-                "exists and can be written, or set MLFLOW_TRACKING_URI."
-            ) from error
+            if self._tables() is not None:
+                self._follow_a_moved_workspace()
+        except (OSError, sqlite3.Error) as error:
+            raise self._not_opened(error) from error
+        if self._local is None:
+            self.prepare()
+
+    def _tables(self) -> LocalRuns | None:
+        """Return the tables of the store where they can be read without MLflow."""
+        if self._local is not None and not self._local.known:
+            with _store_lock():  # somebody may be making them
+                if not self._local.known:
+                    self._local = None
+        return self._local
+
+    def _not_opened(self, error: Exception) -> TrainingError:
+        return TrainingError(
+            f"The run store at {self.uri} cannot be opened: {error}. Check that the place exists "
+            "and can be written, or set MLFLOW_TRACKING_URI."
+        )
+
+    def prepare(self) -> str:
+        """Get ready to write, which takes seconds once; return the id of the experiment.
+
+        Nobody has to call it: what writes does. A page may, so that nobody waits for it later.
+
+        Raises:
+            TrainingError: the store cannot be opened.
+        """
+        with self._opening:
+            if self._experiment is None:
+                try:
+                    with _store_lock():  # two that make the tables at once would both create them
+                        self._experiment = self._open_experiment()
+                except Exception as error:
+                    raise self._not_opened(error) from error
+            return self._experiment
+
+    @property
+    def _client(self) -> "MlflowClient":
+        """MLflow's way to the store, which takes seconds to load."""
+        with self._opening:
+            if self._opened is None:
+                from mlflow.tracking import MlflowClient
+
+                self._opened = MlflowClient(tracking_uri=self.uri)
+            return self._opened
 
     # -- for whoever starts and watches ---------------------------------------------------------
 
@@ -226,7 +271,7 @@ class RunStore:
         """Record a new queued entry that has no configuration of its own; return its id."""
         now = time.time()
         run = self._client.create_run(
-            self._experiment,
+            self.prepare(),
             run_name=name,
             tags={
                 **(tags or {}),
@@ -249,25 +294,47 @@ class RunStore:
         """
         return self._met(self._get(run_id))
 
-    def _met(self, run: Run) -> RunRecord:
+    def _met(self, run: StoredRun) -> RunRecord:
         """Return what is known of a run, and remember where its files lie."""
-        local = _local_folder(run.info.artifact_uri)
+        local = _local_folder(run.files)
         if local is not None:
-            self._places[run.info.run_id] = local
+            self._places[run.run_id] = local
         return _record(run)
 
-    def _get(self, run_id: str) -> Run:
-        try:
-            run = self._client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code in _NOT_THERE:
-                raise TrainingError(f"There is no run '{run_id}' in {self.uri}.") from error
-            raise StoreAwayError(
-                f"The run store at {self.uri} does not answer: {error}. Try again."
-            ) from error
-        if run.info.lifecycle_stage == "deleted":
+    def _get(self, run_id: str) -> StoredRun:
+        run = self._stored(run_id)
+        if run.deleted:
             raise TrainingError(f"The run '{run_id}' was deleted.")
         return run
+
+    def _stored(self, run_id: str) -> StoredRun:
+        """Return a run, deleted or not."""
+        tables = self._tables()
+        if tables is None:
+            return self._asked(run_id)
+        try:
+            run = tables.get(run_id)
+        except sqlite3.Error as error:
+            raise self._away(error) from error
+        if run is None:
+            raise self._unknown(run_id)
+        return run
+
+    def _asked(self, run_id: str) -> StoredRun:
+        """Return a run, deleted or not, as MLflow has it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _stored(self._client.get_run(run_id))
+        except MlflowException as error:
+            unknown = error.error_code in _NOT_THERE
+            raise (self._unknown(run_id) if unknown else self._away(error)) from error
+
+    def _unknown(self, run_id: str) -> TrainingError:
+        return TrainingError(f"There is no run '{run_id}' in {self.uri}.")
+
+    def _away(self, error: Exception) -> StoreAwayError:
+        return StoreAwayError(f"The run store at {self.uri} does not answer: {error}. Try again.")
 
     def find(self, spec: str) -> RunRecord:
         """Return the run with an id, or with one that begins so (4 characters at least).
@@ -292,21 +359,33 @@ class RunStore:
     ) -> list[RunRecord]:
         """Return the runs that stand at ``status`` and have these tags, the newest first."""
         wanted = {**(tags or {}), **({TAG_STATUS: str(status)} if status else {})}
-        records: list[RunRecord] = []
+        tables = self._tables()
+        if tables is None:
+            return [self._met(run) for run in self._searched(wanted)]
+        try:
+            found = tables.experiment(EXPERIMENT)
+            return [self._met(run) for run in tables.search(found[0], wanted)] if found else []
+        except sqlite3.Error as error:
+            raise self._away(error) from error
+
+    def _searched(self, tags: Mapping[str, str]) -> Iterator[StoredRun]:
+        """Yield the runs that have these tags, the newest first, as MLflow has them."""
+        from mlflow.entities import ViewType
+
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment],
-                filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
+                [self.prepare()],
+                filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items()),
                 run_view_type=ViewType.ACTIVE_ONLY,
                 order_by=["attributes.start_time DESC"],
                 max_results=1000,
                 page_token=token,
             )
-            records += [self._met(run) for run in page]
+            yield from map(_stored, page)
             token = page.token
             if not token:
-                return records
+                return
 
     def config(self, run_id: str) -> RunConfig:
         """Return the configuration that a run was started with."""
@@ -326,10 +405,10 @@ class RunStore:
             self._histories.move_to_end(run_id)
             while len(self._histories) > _RUNS_REMEMBERED:
                 self._histories.popitem(last=False)
-            run = self._client.get_run(run_id)
+            run = self._stored(run_id)
             # MLflow holds the point of the highest step for the latest one: not so after a resume.
-            resumed = TAG_RESUMED in run.data.tags
-            latest = {point.key: (point.step, point.timestamp) for point in run.data._metric_objs}
+            resumed = TAG_RESUMED in run.tags
+            latest = {key: (point.step, point.at) for key, point in run.latest.items()}
             found = {}
             for metric in metrics:
                 history = known.get(metric, _NOTHING)
@@ -351,17 +430,37 @@ class RunStore:
     def _read_on(self, run_id: str, metric: str, known: "_History") -> "_History":
         """Return a history with what was recorded since it was read."""
         if len(known):
-            # MlflowClient reads all, always. Points come in the order of their time, so those that
-            # are new are those after the known ones.
-            store = self._client._tracking_client.store
-            token = SearchUtils.create_page_token(len(known))
-            try:
-                new = _History.of(store.get_metric_history(run_id, metric, None, token))
-            except MlflowException:  # a server that counts its pages in another way
-                new = None
+            # Points come in the order of their time: the new ones are those after the known ones.
+            new = self._points(run_id, metric, len(known))
             if new is not None and new.follows(known):
                 return known.plus(new)
-        return _History.of(self._client.get_metric_history(run_id, metric))
+        read = self._points(run_id, metric, 0)
+        assert read is not None  # from the first point on, every store can
+        return read
+
+    def _points(self, run_id: str, metric: str, skip: int) -> "_History | None":
+        """Return a metric's points but for the first ones; None where the store cannot skip."""
+        tables = self._tables()
+        if tables is None:
+            return self._asked_points(run_id, metric, skip)
+        try:
+            return _History.of(tables.history(run_id, metric, skip))
+        except sqlite3.Error as error:
+            raise self._away(error) from error
+
+    def _asked_points(self, run_id: str, metric: str, skip: int) -> "_History | None":
+        """Return what :meth:`_points` does, as MLflow has it."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.search_utils import SearchUtils
+
+        if not skip:
+            return _History.of(map(_point, self._client.get_metric_history(run_id, metric)))
+        store = self._client._tracking_client.store  # MlflowClient itself reads all, always
+        try:
+            token = SearchUtils.create_page_token(skip)
+            return _History.of(map(_point, store.get_metric_history(run_id, metric, None, token)))
+        except MlflowException:  # a server that counts its pages in another way
+            return None
 
     def path(self, run_id: str, artefact: str) -> Path:
         """Return a local path of an artefact (a file or folder), fetched where it is remote.
@@ -377,19 +476,33 @@ class RunStore:
         if known is not None and (known / artefact).exists():  # without a word with the store
             return known / artefact
         run = self._get(run_id)
-        local = _local_folder(run.info.artifact_uri)
+        local = _local_folder(run.files)
         try:
             found = local / artefact if local is not None else self._fetched(run, artefact)
             found.stat()
-        except (MlflowException, OSError) as error:
+        except OSError as error:
             raise TrainingError(f"Run {run_id} has no file '{artefact}'.") from error
         return found
 
-    def _fetched(self, run: Run, artefact: str) -> Path:
-        """Fetch what is not here yet of a remote artefact; return the local copy's path."""
-        run_id, address = run.info.run_id, run.info.artifact_uri
+    def _fetched(self, run: StoredRun, artefact: str) -> Path:
+        """Fetch what is not here yet of a remote artefact; return the local copy's path.
+
+        Raises:
+            OSError: the store does not hold it, or cannot hand it out.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._fetch(run, artefact)
+        except MlflowException as error:
+            raise OSError(str(error)) from error
+
+    def _fetch(self, run: StoredRun, artefact: str) -> Path:
+        import mlflow
+
+        run_id, address = run.run_id, run.files
         # A resumed run writes some files again, perhaps as long as before.
-        folder = workspace.run_folder(run_id) / _FETCHED / run.data.tags.get(TAG_RESUMED, "0")
+        folder = workspace.run_folder(run_id) / _FETCHED / run.tags.get(TAG_RESUMED, "0")
         listed = self._client.list_artifacts(run_id, artefact.rpartition("/")[0] or None)
         files = list(self._files(run_id, [entry for entry in listed if entry.path == artefact]))
         for file in files:  # a server's word must not lead out of the folder
@@ -412,7 +525,7 @@ class RunStore:
                 Path(scratch, path).replace(folder / path)
         return folder / artefact
 
-    def _files(self, run_id: str, entries: Iterable[FileInfo]) -> Iterator[FileInfo]:
+    def _files(self, run_id: str, entries: "Iterable[FileInfo]") -> "Iterator[FileInfo]":
         """Yield the files among these artefacts and in the folders among them."""
         for entry in entries:
             if entry.is_dir:
@@ -448,7 +561,7 @@ class RunStore:
 
         Files kept on a server stay there until MLflow's own garbage collection.
         """
-        place = _local_folder(self._client.get_run(run_id).info.artifact_uri)
+        place = _local_folder(self._stored(run_id).files)
         self._client.delete_run(run_id)
         with self._reading:
             self._histories.pop(run_id, None)
@@ -469,6 +582,8 @@ class RunStore:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set several tags at once."""
+        from mlflow.entities import RunTag
+
         self._client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
@@ -477,6 +592,9 @@ class RunStore:
         Raises:
             TrainingError: one was recorded with another value before the run was resumed.
         """
+        from mlflow.entities import Param
+        from mlflow.exceptions import MlflowException
+
         try:
             self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
         except MlflowException:
@@ -491,6 +609,8 @@ class RunStore:
 
     def log_points(self, run_id: str, points: Iterable[tuple[str, int, float, float]]) -> None:
         """Record many metric points at once: (metric, step, value, seconds since 1970)."""
+        from mlflow.entities import Metric
+
         metrics = [Metric(key, value, int(at * 1000), step) for key, step, value, at in points]
         for start in range(0, len(metrics), 1000):  # MLflow's limit a call
             self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
@@ -522,6 +642,8 @@ class RunStore:
         where ``nvidia-ml-py`` is installed; their names begin with ``system/``. The run must be
         running. What goes wrong here is logged and ends no run.
         """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         monitor = None
         try:
             monitor = SystemMetricsMonitor(
@@ -544,18 +666,32 @@ class RunStore:
 
     def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
-        place = workspace.home() / "artifacts"
         if found is not None:
-            before = _local_folder(found.artifact_location)
-            if self.uri == _local_uri() and before is not None:
-                _follow_a_moved_workspace(before, place, found.artifact_location)
             return str(found.experiment_id)
+        place = workspace.home() / "artifacts"
         local = self.uri.startswith("sqlite")
         return str(
             self._client.create_experiment(
                 EXPERIMENT, artifact_location=place.as_uri() if local else None
             )
         )
+
+    def _follow_a_moved_workspace(self) -> None:
+        """Let a workspace that was moved or copied find its runs' files where they are now.
+
+        MLflow keeps where they lie as full addresses and has no way to change them: a copy would go
+        on writing into the workspace that it was copied from.
+        """
+        found = self._local.experiment(EXPERIMENT) if self._local is not None else None
+        before = _local_folder(found[1]) if found is not None else None
+        if found is None or before is None or self.uri != _local_uri():
+            return
+        place = workspace.home() / "artifacts"
+        moved = before.resolve() != place.resolve()
+        # A store that was copied without its files has them only where they were.
+        if moved and (place.is_dir() or not before.is_dir()):
+            with _store_lock():
+                _readdress(workspace.home() / "runs.db", found[1], place.as_uri())
 
 
 @dataclass(frozen=True, eq=False)
@@ -570,9 +706,8 @@ class _History:
         return len(self.steps)
 
     @classmethod
-    def of(cls, points: Iterable[Metric]) -> "_History":
-        rows = [(point.step, point.value, point.timestamp) for point in points]
-        steps, values, times = zip(*rows, strict=True) if rows else ((), (), ())
+    def of(cls, points: Iterable[Point]) -> "_History":
+        steps, values, times = tuple(zip(*points, strict=True)) or ((), (), ())
         return cls(
             np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64)
         )
@@ -617,31 +752,18 @@ def _local_folder(artifact_uri: str) -> Path | None:
     return Path(unquote(parts.path))
 
 
-def _follow_a_moved_workspace(before: Path, place: Path, address: str) -> None:
-    """Let a workspace that was moved or copied find its runs' files where they are now.
-
-    MLflow keeps where they lie as full addresses and has no way to change them: a copy would go on
-    writing into the workspace that it was copied from.
-
-    Args:
-        before: the folder that the store names.
-        place: the folder of this workspace.
-        address: ``before`` as the store has it.
-    """
-    moved = before.resolve() != place.resolve()
-    # A store that was copied without its files has them only where they were.
-    if not moved or (before.is_dir() and not place.is_dir()):
-        return
-    here, length = place.as_uri(), len(address)
-    with closing(sqlite3.connect(workspace.home() / "runs.db", timeout=30)) as store, store:
+def _readdress(database: Path, before: str, now: str) -> None:
+    """Have a local store name another folder for the files of its runs."""
+    length = len(before)
+    with closing(sqlite3.connect(database, timeout=30)) as store, store:
         store.execute(
             "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
             "WHERE substr(artifact_uri, 1, ?) = ?",
-            (here, length + 1, length + 1, f"{address}/"),
+            (now, length + 1, length + 1, f"{before}/"),
         )
         store.execute(
             "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
-            (here, address),
+            (now, before),
         )
 
 
@@ -651,22 +773,54 @@ def _size(file: Path) -> int:
 
 
 def _local_uri() -> str:
-    return f"sqlite:///{workspace.home() / 'runs.db'}"
+    return f"{_SQLITE}{workspace.home() / 'runs.db'}"
 
 
-def _record(run: Run) -> RunRecord:
-    tags = run.data.tags
-    ended = run.info.end_time
-    status = Status(tags.get(TAG_STATUS, Status.FAILED))
-    return RunRecord(
+def _local_runs(uri: str) -> LocalRuns | None:
+    """Return the tables of a store that is a file of this machine.
+
+    None as well where a file that somebody names is not there: MLflow makes it, or says why not.
+    """
+    if not uri.startswith(_SQLITE):
+        return None
+    file = Path(uri.removeprefix(_SQLITE))
+    return LocalRuns(file) if uri == _local_uri() or file.is_file() else None
+
+
+def _store_lock() -> FileLock:
+    return FileLock(workspace.home() / "store.lock")
+
+
+def _stored(run: "Run") -> StoredRun:
+    return StoredRun(
         run_id=run.info.run_id,
-        name=run.info.run_name or run.info.run_id[:8],
-        status=status,
-        phase=tags.get(TAG_PHASE, ""),
-        reason=tags.get(TAG_REASON, ""),
-        created=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-        ended=datetime.fromtimestamp(ended / 1000, UTC) if ended and not status.active else None,
+        name=run.info.run_name or "",
+        began=run.info.start_time,
+        ended=run.info.end_time,
+        deleted=run.info.lifecycle_stage == "deleted",
+        files=run.info.artifact_uri,
         params=run.data.params,
-        metrics=run.data.metrics,
-        tags=tags,
+        tags=run.data.tags,
+        latest={metric.key: _point(metric) for metric in run.data._metric_objs},
+    )
+
+
+def _point(metric: "Metric") -> Point:
+    return Point(metric.step, metric.value, metric.timestamp)
+
+
+def _record(run: StoredRun) -> RunRecord:
+    status = Status(run.tags.get(TAG_STATUS, Status.FAILED))
+    ended = run.ended if not status.active else None
+    return RunRecord(
+        run_id=run.run_id,
+        name=run.name or run.run_id[:8],
+        status=status,
+        phase=run.tags.get(TAG_PHASE, ""),
+        reason=run.tags.get(TAG_REASON, ""),
+        created=datetime.fromtimestamp(run.began / 1000, UTC),
+        ended=datetime.fromtimestamp(ended / 1000, UTC) if ended else None,
+        params=run.params,
+        metrics={key: point.value for key, point in run.latest.items()},
+        tags=run.tags,
     )

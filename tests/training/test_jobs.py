@@ -446,6 +446,7 @@ def test_a_resumed_run_stopped_in_the_queue_keeps_what_it_learned(
 @pytest.mark.parametrize("call", ["log_batch", "get_run", "search_runs"])
 def test_a_waiting_run_survives_a_store_that_is_away_for_a_moment(store, monkeypatch, call):
     run_id = queue(store, ME)
+    store._local = None  # as where it is a server
     works, failed = getattr(store._client, call), []
 
     def fails_once(*args: object, **kwargs: object) -> object:

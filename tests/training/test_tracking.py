@@ -1,20 +1,29 @@
 """The run store: what is written by one process is read by another."""
 
 import shutil
+import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact import artifact_repository_registry
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.system_metrics import system_metrics_monitor
+from mlflow.utils.search_utils import SearchUtils
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
 from cxr_core.errors import StoreAwayError, TrainingError
-from cxr_core.training import jobs, tracking
+from cxr_core.training import jobs, local_runs, tracking
+from cxr_core.training.local_runs import LocalRuns
 from cxr_core.training.tracking import (
     TAG_EXIT,
     TAG_NOTES,
@@ -104,9 +113,8 @@ def test_a_deleted_run_is_off_the_list_and_off_the_disk(store, run_id):
 def test_deleting_a_run_removes_nothing_but_its_own_local_folder(store, run_id, monkeypatch, place):
     removed: list[object] = []
     monkeypatch.setattr(tracking.shutil, "rmtree", lambda folder, **_: removed.append(folder))
-    run = store._client.get_run(run_id)
-    run.info._artifact_uri = place.replace("RUN", run_id)
-    monkeypatch.setattr(store._client, "get_run", lambda _: run)
+    run = replace(store._get(run_id), files=place.replace("RUN", run_id))
+    monkeypatch.setattr(store, "_stored", lambda _: run)
     store.delete(run_id)
     assert removed == []
 
@@ -209,6 +217,7 @@ def test_points_from_before_the_known_ones_are_not_lost(store, run_id):
 def test_a_server_that_counts_its_pages_differently_is_read_from_the_start(
     store, run_id, monkeypatch
 ):
+    store._local = None  # as where it is a server
     store.log_points(run_id, [("loss", step, 1.0, 100.0 + step) for step in (1, 2)])
     store.curves(run_id, ["loss"])
     store.log_points(run_id, [("loss", 3, 1.0, 103.0)])
@@ -216,7 +225,7 @@ def test_a_server_that_counts_its_pages_differently_is_read_from_the_start(
     def refuse(count):
         return "no token of this server"
 
-    monkeypatch.setattr(tracking.SearchUtils, "create_page_token", refuse)
+    monkeypatch.setattr(SearchUtils, "create_page_token", refuse)
     assert list(store.curves(run_id, ["loss"])["step"]) == [1, 2, 3]
 
 
@@ -354,7 +363,7 @@ def test_a_deleted_run_leaves_no_copies_of_what_was_fetched(store, afar, tmp_pat
 def test_a_server_cannot_have_files_written_elsewhere(store, afar, monkeypatch):
     run_id = store.create(CONFIG, name="far")
     store.write_text(run_id, "splits.csv", "part,films")
-    folder, file = tracking.FileInfo("a", True, None), tracking.FileInfo("a/../../b", False, 1)
+    folder, file = FileInfo("a", True, None), FileInfo("a/../../b", False, 1)
     monkeypatch.setattr(
         store._client, "list_artifacts", lambda _, path: [file] if path == "a" else [folder]
     )
@@ -364,17 +373,95 @@ def test_a_server_cannot_have_files_written_elsewhere(store, afar, monkeypatch):
 
 
 def test_what_lies_on_this_machine_is_not_copied(store, run_id):
-    place = store._client.get_run(run_id).info.artifact_uri
+    place = store._get(run_id).files
     assert store.path(run_id, "config.yaml").as_uri() == f"{place}/config.yaml"
 
 
-def test_a_store_that_is_away_is_not_taken_for_a_run_that_is_not_there(store, run_id, monkeypatch):
-    def away(_: str) -> None:
-        raise MlflowException("database is locked")
+@pytest.fixture(params=["tables", "server"])
+def either(request: pytest.FixtureRequest, store: RunStore) -> RunStore:
+    """The store, read as a file of this machine and as one that MLflow alone can read."""
+    if request.param == "server":
+        store._local = None
+    return store
 
-    monkeypatch.setattr(store._client, "get_run", away)
+
+def test_a_store_that_is_away_is_not_taken_for_a_run_that_is_not_there(either, run_id, monkeypatch):
+    def away(*_: object) -> None:
+        error = sqlite3.OperationalError if either._local else MlflowException
+        raise error("database is locked")
+
+    monkeypatch.setattr(
+        *((LocalRuns, "get") if either._local else (either._client, "get_run")), away
+    )
     with pytest.raises(StoreAwayError, match=r"does not answer.*database is locked"):
-        store.get(run_id)
+        either.get(run_id)
+
+
+def test_a_locked_store_is_told_as_one_that_does_not_answer(store, run_id, monkeypatch):
+    monkeypatch.setattr(local_runs, "_PATIENCE", 0.0)
+    with closing(sqlite3.connect(workspace.home() / "runs.db")) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        for ask in (store.list, lambda: store.get(run_id), lambda: store.curves(run_id, ["loss"])):
+            with pytest.raises(StoreAwayError, match="locked"):
+                ask()
+    assert store.get(run_id).run_id == run_id
+
+
+def test_a_store_read_from_its_tables_says_what_mlflow_says(store):
+    ids = [store.create(CONFIG, name=name, tags={"cxr.data": "films"}) for name in "abc"]
+    points = [("loss", 1, 0.5, 101.0), ("loss", 2, float("nan"), 102.0), ("auroc", 1, 0.75, 99.5)]
+    store.log_points(ids[0], points)
+    store.log_points(ids[0], [("loss", 2, 0.25, 103.0)])
+    store.set_status(ids[0], Status.FAILED, "because")
+    store.set_status(ids[1], Status.RUNNING)
+    store.delete(ids[2])
+    tables, server = RunStore(), RunStore()
+    server._local = None
+
+    assert [run.name for run in tables.list()] == ["b", "a"]
+    for wanted in (None, {"cxr.data": "films"}, {"cxr.data": "other"}):
+        for status in (None, Status.FAILED):
+            assert tables.list(status, wanted) == server.list(status, wanted)
+    for metrics in (["loss", "auroc"], ["nothing"]):
+        read = [store.curves(ids[0], metrics) for store in (tables, server)]
+        pd.testing.assert_frame_equal(*read)
+    for store in (tables, server):
+        with pytest.raises(TrainingError, match="was deleted"):
+            store.get(ids[2])
+        with pytest.raises(TrainingError, match="There is no run"):
+            store.get("abc")
+
+
+def test_a_workspace_without_runs_is_read_without_making_a_store(workspace_folder):
+    store = RunStore()
+    assert store.list() == []
+    with pytest.raises(TrainingError, match="There is no run"):
+        store.get("abc")
+    assert not (workspace_folder / "runs.db").exists()
+
+
+def test_a_store_of_another_layout_is_left_to_mlflow(store, run_id, monkeypatch):
+    monkeypatch.setattr(local_runs, "LAYOUT", "another")
+    other = RunStore()
+    assert other._tables() is None
+    assert other.get(run_id).name == "a run"
+
+
+def test_the_layout_that_is_read_is_the_one_that_mlflow_makes(store):
+    with closing(sqlite3.connect(workspace.home() / "runs.db")) as tables:
+        made = tables.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert made == [(local_runs.LAYOUT,)]
+
+
+def test_looking_at_runs_does_not_load_mlflow(store, run_id):
+    store.log_metrics(run_id, {"loss": 0.5})
+    code = (
+        "import sys; from cxr_core.training.tracking import RunStore; store = RunStore();"
+        f"store.get({run_id!r}); store.curves({run_id!r}, ['loss']); store.config({run_id!r});"
+        "print(len(store.list()), sorted({'mlflow', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 []"
 
 
 def test_a_run_or_file_that_is_not_there_is_a_sentence(store, run_id):
@@ -419,7 +506,7 @@ def test_a_machine_that_cannot_be_watched_ends_no_run(store, run_id, monkeypatch
     def fail(*_, **__):
         raise OSError("no such sensor")
 
-    monkeypatch.setattr(tracking, "SystemMetricsMonitor", fail)
+    monkeypatch.setattr(system_metrics_monitor, "SystemMetricsMonitor", fail)
     with store.watch_system(run_id):
         pass
     with pytest.raises(ZeroDivisionError), store.watch_system(run_id):
