@@ -138,6 +138,18 @@ def test_importing_it_does_not_import_tensorflow_or_streamlit(module):
     assert result.stdout.strip() == "[]"
 
 
+def test_the_first_page_waits_for_no_slow_library():
+    slow = ("tensorflow", "mlflow", "sqlalchemy", "scipy", "sklearn", "requests", "pydicom")
+    code = (
+        "import sys, cxr_core.ui.overview, cxr_core.ui.run_views;"
+        f"print(sorted(set({slow}) & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("name", sorted(p.name for p in REPOSITORY.glob("requirements*.txt")))
 def test_every_requirement_is_pinned_exactly(name):
     for line in (REPOSITORY / name).read_text().splitlines():

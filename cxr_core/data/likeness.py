@@ -6,9 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
 # Of 5,232 films of children, no two different ones correlate above 0.98 at 32 x 32 px, and copies
@@ -59,6 +56,8 @@ def pairs(thumbnails: np.ndarray) -> pd.DataFrame:
         A row a pair: ``first`` < ``second`` (row numbers), ``view`` (how the one shows the other,
         a key of VIEWS), ``correlation``; the best view of each pair.
     """
+    from scipy.spatial import cKDTree  # slow to load, and no page opens with it
+
     telling = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= _BLANK)
     if len(telling) < 2:
         columns = {"first": int, "second": int, "view": str, "correlation": float}
@@ -97,6 +96,9 @@ def pairs(thumbnails: np.ndarray) -> pd.DataFrame:
 
 def groups(number: int, *links: Sequence[tuple[int, int]] | np.ndarray) -> np.ndarray:
     """Return the group, 0 upwards, of each of ``number`` films; linked films share one."""
+    from scipy.sparse import coo_array  # slow to load, and no page opens with it
+    from scipy.sparse.csgraph import connected_components  # slow to load, and no page opens with it
+
     ends = np.concatenate([np.reshape(np.asarray(link, np.int64), (-1, 2)) for link in links])
     graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), (number, number))
     return connected_components(graph, directed=False)[1]

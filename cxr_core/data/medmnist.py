@@ -5,18 +5,20 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
-import pooch
-import requests
 
 from cxr_core import __version__, workspace
 from cxr_core.data import library
 from cxr_core.data.catalog import METADATA
 from cxr_core.data.library import Cancelled, Progress, Source, in_words
 from cxr_core.errors import FetchError
+
+if TYPE_CHECKING:
+    import requests
 
 TIMEOUT = (10.0, 30.0)  # seconds to be connected, and between two pieces of the answer
 LABELS = ("NORMAL", "PNEUMONIA")  # MedMNIST's labels 0 and 1
@@ -140,6 +142,9 @@ class _Meter:
 def _download(
     source: PneumoniaMNIST, progress: Progress, cancelled: Cancelled, timeout: tuple[float, float]
 ) -> Path:
+    import pooch  # slow to load, and no page opens with it
+    import requests
+
     meter = _Meter(source, progress, cancelled)
     downloader = pooch.HTTPDownloader(
         progressbar=meter,
@@ -167,11 +172,13 @@ def _download(
 
 
 def _network_sentence(
-    error: requests.RequestException,
+    error: "requests.RequestException",
     source: PneumoniaMNIST,
     received: int,
     timeout: tuple[float, float],
 ) -> str:
+    import requests  # slow to load, and no page opens with it
+
     host = _host(source)
     if error.response is not None:
         code = error.response.status_code

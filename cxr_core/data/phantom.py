@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from cxr_core.errors import DatasetError
 
@@ -724,6 +723,8 @@ def _vessels(anatomy: Anatomy, view: View) -> tuple[Array, Array]:
 @lru_cache
 def _basis(knots: int, points: int) -> Points:
     """Return the matrix (points, knots) of the natural cubic spline through evenly spaced knots."""
+    from scipy.interpolate import CubicSpline  # slow to load, and no page opens with it
+
     spline = CubicSpline(np.linspace(0, 1, knots), np.eye(knots), bc_type="natural")
     return np.asarray(spline(np.linspace(0, 1, points)))
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.linalg import eigh
 
 from cxr_core.diagnosis import bundle
 
@@ -163,6 +162,8 @@ def fit(
     Raises:
         ValueError: fewer than `FEWEST` films or patients, or features that are all alike.
     """
+    from scipy.linalg import eigh  # slow to load, and no page opens with it
+
     several = len(np.unique(patients))
     if several < FEWEST:
         raise ValueError(f"{len(features)} films of {several} patients are too few")

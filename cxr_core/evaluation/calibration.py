@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp
 
 BINS = 10
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -30,6 +28,9 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Raises:
         ValueError: If there are no films, or a logit is not finite.
     """
+    from scipy.optimize import minimize_scalar  # slow to load, and no page opens with it
+    from scipy.special import logsumexp
+
     table = np.asarray(logits, dtype=np.float64)
     truth = np.asarray(labels, dtype=np.intp)
     if not len(truth):
@@ -77,6 +78,9 @@ def fit(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
     Raises:
         ValueError: As for `fit_temperature`.
     """
+    from scipy.optimize import minimize  # slow to load, and no page opens with it
+    from scipy.special import logsumexp
+
     table = np.asarray(logits, dtype=np.float64)
     truth = np.asarray(labels, dtype=np.intp)
     alone = Calibration(fit_temperature(table, truth), np.zeros(table.shape[1]))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, ndtr, ndtri
 
 from cxr_core.evaluation import intervals, metrics
 
@@ -79,6 +78,8 @@ def delong(
     Raises:
         ValueError: If there are not at least two films of either kind, or shapes disagree.
     """
+    from scipy.special import ndtr  # slow to load, and no page opens with it
+
     positive, table = _pairs(labels, a, b)
     areas, covariance = _covariance(positive, table)
     difference = float(areas[1] - areas[0])
@@ -151,6 +152,8 @@ def mcnemar(
     Raises:
         ValueError: If shapes disagree.
     """
+    from scipy.special import bdtr  # slow to load, and no page opens with it
+
     first, second = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(
@@ -280,6 +283,8 @@ def _covariance(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
 
 def _normal(value: float, error: float, within: tuple[float, float]) -> list[float] | None:
     """Return the 95 % interval of a normal estimate, cut to its range; None without an error."""
+    from scipy.special import ndtri  # slow to load, and no page opens with it
+
     if error == 0:
         return None
     half = ndtri((1 + intervals.LEVEL) / 2) * error

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, ndtri
 
 LEVEL = 0.95
 # A block of weights this large (2 MB) stays in the processor's cache while metrics read it.
@@ -111,6 +110,8 @@ def share_interval(estimate: float, values: np.ndarray, patients: int) -> list[f
         ``[low, high]``, or None where the sample cannot tell. Where all resamples are alike, as
         after a test without a mistake, that of `percentile_interval`.
     """
+    from scipy.special import expit, logit, ndtri  # slow to load, and no page opens with it
+
     defined = values[~np.isnan(values)]
     if not len(defined) or np.isnan(estimate):
         return None

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from scipy.special import logsumexp, ndtri
 
 from cxr_core.evaluation import intervals, metrics
 from cxr_core.evaluation.scores import decide, probabilities
@@ -378,6 +377,8 @@ class Judge:
             answers: at least one.
             donated: int (n,), the class of the film that each got another class's region from.
         """
+        from scipy.special import ndtri  # slow to load, and no page opens with it
+
         title = name.capitalize()
         which = [1] if len(self.classes) == 2 else list(range(len(self.classes)))
         tests = len(which) * len(CORNERS + EDGES)
@@ -702,6 +703,8 @@ def _above(bounds: tuple[float, float] | None, least: float) -> bool:
 
 def _log_odds(logits: np.ndarray, label: int) -> np.ndarray:
     """Return the log odds of one class against the others, (n,)."""
+    from scipy.special import logsumexp  # slow to load, and no page opens with it
+
     table = metrics.expand_logits(logits)
     return np.asarray(table[:, label] - logsumexp(np.delete(table, label, axis=1), axis=1))
 

@@ -5,7 +5,6 @@ The classes are ordered with the *reference* class (normal) first; see ``cxr_cor
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 
 def expand_logits(outputs: npt.ArrayLike) -> np.ndarray:
@@ -41,6 +40,8 @@ def probabilities(logits: npt.ArrayLike, temperature: float = 1.0) -> np.ndarray
     Raises:
         ValueError: If the temperature is not above 0.
     """
+    from scipy.special import softmax  # slow to load, and no page opens with it
+
     if not temperature > 0:
         raise ValueError(f"The temperature must be above 0, not {temperature}.")
     return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)

@@ -36,5 +36,5 @@ def pass_through() -> None:
 
 @st.cache_resource(show_spinner="Opening the studio")
 def warm() -> None:
-    """Import what all pages share, once a server, while the first visitor is told to wait."""
-    importlib.import_module("cxr_core.ui.run_views")
+    """Wait for what all pages share, once a server, while the first visitor is told so."""
+    importlib.import_module("cxr_core.ui.overview")
