@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from cxr_core.ui import opening
+
 _OPEN = "door_open"  # in the session's state while streamlit_app.py runs a page
 
 
@@ -18,6 +20,7 @@ def opened() -> Iterator[None]:
         yield
     finally:
         st.session_state[_OPEN] = False
+        opening.first_page.set()
 
 
 def pass_through() -> None:

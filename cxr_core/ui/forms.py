@@ -132,6 +132,9 @@ _APPLIES: dict[str, Callable[[Values], bool]] = {
 }
 
 
+MORE = "more_settings"  # session key: whether the settings beyond the main ones are open
+
+
 def run_settings(
     base: RunConfig,
     key: str,
@@ -139,7 +142,7 @@ def run_settings(
     choices: Choices,
     leave_out: Iterable[str] = (),
 ) -> dict[str, Scalar]:
-    """Draw all settings, the main ones in sight and the others under "More", by section.
+    """Draw all settings: the main ones, and the others by section once somebody opens them.
 
     Args:
         base: where the form starts, usually a recipe.
@@ -157,7 +160,10 @@ def run_settings(
     main.sort(key=lambda s: s.path not in choices)  # what the numbers depend on comes first
     values = _rows(main, start, key, choices, {})
     rest = [s for s in shown if s not in main]
-    with st.expander("More settings", icon=":material/tune:"):
+    more = st.expander("More settings", icon=":material/tune:", key=MORE, on_change="rerun")
+    if not more.open:  # some fifty widgets: the page is there much sooner without them
+        return values | {s.path: _kept(s, start[s.path], key, choices) for s in rest}
+    with more:
         for section in dict.fromkeys(s.section for s in rest):
             title = SECTION_TITLES.get(section, section.capitalize())
             members = [s for s in rest if s.section == section]
@@ -170,6 +176,13 @@ def fill(key: str, values: Values) -> None:
     """Have the form of that key show these values; before it is drawn, as in a callback."""
     for path, value in values.items():
         st.session_state[f"{key}:{path}"] = value
+
+
+def _kept(setting: Setting, value: Scalar, key: str, choices: Choices) -> Scalar:
+    """Return what the widget of a setting would show, which is not drawn."""
+    kept: Scalar = st.session_state.get(f"{key}:{setting.path}", value)
+    options = choices.get(setting.path)
+    return kept if options is None or kept in options else next(iter(options))
 
 
 def _rows(

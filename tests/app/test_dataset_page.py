@@ -26,6 +26,7 @@ from cxr_core.ui import (
     augmentation_view,
     background,
     films,
+    forms,
     label_view,
     means_view,
     splits_view,
@@ -152,6 +153,7 @@ def test_the_division_is_that_of_the_train_page(open_page: Open, flawed: Path) -
     app = button(app, "Cut anew by patient").click().run()
     assert app.session_state[audit_view.TABS] == audit_view.SPLITS
     assert "Validation and test were cut from" in texts(app)
+    app.session_state[forms.MORE] = True
     app.switch_page("pages/train.py").run()
     assert next(box for box in app.selectbox if box.label == "Division").value == "recut"
 

@@ -15,7 +15,7 @@ from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
 from cxr_core.training import bundle_index, jobs, recipes
 from cxr_core.training.tracking import RunStore, Status
-from cxr_core.ui import epochs
+from cxr_core.ui import epochs, forms
 
 Open = Callable[..., AppTest]
 
@@ -129,7 +129,7 @@ def test_a_network_can_go_on_from_the_bundles_of_its_kind(
         for kind in ("efficientnet_lite0", "plain_cnn")
     ]
     monkeypatch.setattr(bundle_index, "available", lambda store: refs)
-    app = open_page("train")
+    app = open_page("train", **{forms.MORE: True})
     starts = app.selectbox(key="train:quick:model.weights").options
     assert starts == ["Random weights", "ImageNet weights", "Bundle efficientnet_lite0"]
     app = app.selectbox(key="train:quick:model.architecture").set_value("plain_cnn").run()
@@ -138,7 +138,7 @@ def test_a_network_can_go_on_from_the_bundles_of_its_kind(
 
 
 def test_a_bundle_that_is_gone_stays_chosen_and_the_check_says_so(open_page: Open) -> None:
-    app = open_page("train")
+    app = open_page("train", **{forms.MORE: True})
     app.text_area(key="yaml_text").set_value(
         "model: {architecture: plain_cnn, weights: 'bundle:gone'}"
     ).run()
@@ -149,7 +149,7 @@ def test_a_bundle_that_is_gone_stays_chosen_and_the_check_says_so(open_page: Ope
 
 
 def test_settings_that_do_nothing_as_things_are_cannot_be_changed(open_page: Open) -> None:
-    app = open_page("train")
+    app = open_page("train", **{forms.MORE: True})
     assert number(app, "First cosine (steps)").disabled
     schedule = app.selectbox(key="train:quick:optimise.schedule")
     app = schedule.set_value("cosine_restarts").run()
@@ -165,6 +165,18 @@ def test_another_network_keeps_weights_only_where_it_has_them(
     assert "from random weights" in texts(app)
     button(app, "Train").click().run()
     assert started[0][0].model.weights == "none"
+
+
+def test_settings_out_of_sight_are_those_of_the_form(
+    open_page: Open, started: list[tuple[RunConfig, str]]
+) -> None:
+    app = open_page("train", **{forms.MORE: True})
+    app.number_input(key="train:quick:seed").set_value(7).run()
+    app.session_state[forms.MORE] = False
+    app = app.run()
+    assert "seed" not in {box.key.rpartition(":")[2] for box in app.number_input}
+    button(app, "Train").click().run()
+    assert started[0][0].seed == 7
 
 
 def test_a_number_typed_just_before_the_press_counts(
