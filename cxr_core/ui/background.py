@@ -1,16 +1,22 @@
 """Long work beside the page: a thread with progress and a way to stop it, watched by a fragment."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
+from cxr_core import workspace
+from cxr_core.errors import CxrError
 from cxr_core.ui import words
 
 Result = TypeVar("Result")
 EVERY = 0.5  # seconds between two looks at the work
+_CHILD_POLL = 0.2  # seconds between two looks at a child process
 _TOLD_AFTER = 3.0  # seconds before the pace says anything about the time left
 
 
@@ -73,6 +79,44 @@ class Task(Generic[Result]):
             self._error = error
         finally:
             self._ended.set()
+
+
+def in_a_process(task: Task[Any], *command: str) -> str:
+    """Run a module of this package in a process of its own, without a GPU; return what it says.
+
+    For what needs TensorFlow and is done once: it never leaves the process that imported it.
+
+    Args:
+        task: ends the process where it is asked to stop.
+        command: the module and its arguments.
+
+    Raises:
+        CxrError: it failed; the text is its last line, which says why.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(workspace.REPOSITORY),
+        "CUDA_VISIBLE_DEVICES": "",
+        "COLUMNS": "10000",  # no sentence is broken over lines
+    }
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as child:
+        while True:
+            try:
+                said, complained = child.communicate(timeout=_CHILD_POLL)
+                break
+            except subprocess.TimeoutExpired:
+                if task.stopped():
+                    child.kill()
+    if child.returncode:
+        lines = complained.strip().splitlines()
+        raise CxrError(lines[-1] if lines else "The process ended and nothing was said of why.")
+    return said
 
 
 @st.fragment(run_every=EVERY)

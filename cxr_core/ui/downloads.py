@@ -1,5 +1,9 @@
 """Files of a run to take away."""
 
+import io
+import zipfile
+from pathlib import Path
+
 import streamlit as st
 
 from cxr_core.errors import TrainingError
@@ -20,3 +24,14 @@ def artefact(run_id: str, name: str) -> None:
         on_click="ignore",
         key=f"file:{run_id}:{name}",
     )
+
+
+def zipped(folder: Path) -> bytes:
+    """Return a folder as a zip archive."""
+    buffer = io.BytesIO()
+    # A .keras file is a zip already: packing it again would cost time and save nothing.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder.parent))
+    return buffer.getvalue()

@@ -1,9 +1,6 @@
 """The network before it is trained: its parameters, where it starts from, its layers."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +9,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from cxr_core import workspace
 from cxr_core.config import RunConfig
-from cxr_core.errors import TrainingError
+from cxr_core.errors import CxrError
 from cxr_core.ui import background, notices, words
 from cxr_core.zoo import registry
 
 _TASK = "layers_task"  # session key: the request and the work on it
 _KEPT = 32  # tables, in this server
-_POLL = 0.2  # seconds between two looks at the child process
 
 
 @dataclass(frozen=True)
@@ -93,35 +88,16 @@ def line(config: RunConfig, described: Description | None = None) -> str:
 def describe(wanted: Wanted, task: background.Task[Any]) -> Description:
     """Build the network in a process of its own and return what it is.
 
-    Building needs TensorFlow, which never leaves the process that imported it.
-
     Raises:
-        TrainingError: it cannot be built; the text says why.
+        CxrError: it cannot be built; the text says why.
     """
     task.tell("Building the network, some ten seconds", 0, 0)
-    command = [sys.executable, "-P", "-m", "cxr_core.zoo.summary", wanted.architecture]
-    command += [f"--size={wanted.size}", f"--outputs={wanted.outputs}", f"--head={wanted.head}"]
-    command += [f"--dropout={wanted.dropout}", *(["--coordinates"] * wanted.coordinates)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(workspace.REPOSITORY),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as child:
-        while True:
-            try:
-                said, complained = child.communicate(timeout=_POLL)
-                break
-            except subprocess.TimeoutExpired:
-                if task.stopped():
-                    child.kill()
-    if child.returncode:
-        lines = complained.strip().splitlines()
-        raise TrainingError(
-            lines[-1] if lines else "The network could not be built, and nothing was said of why."
-        )
+    said = background.in_a_process(
+        task,
+        *("cxr_core.zoo.summary", wanted.architecture, f"--size={wanted.size}"),
+        *(f"--outputs={wanted.outputs}", f"--head={wanted.head}", f"--dropout={wanted.dropout}"),
+        *(["--coordinates"] * wanted.coordinates),
+    )
     found: Description = json.loads(said.splitlines()[-1])
     return found
 
@@ -139,7 +115,7 @@ def _make(wanted: Wanted) -> None:
         return
     try:
         _keep(wanted, task.result())
-    except TrainingError as error:
+    except CxrError as error:
         notices.wrong(error)
         if st.button("Try again", key="layers_again", icon=":material/refresh:"):
             del st.session_state[_TASK]

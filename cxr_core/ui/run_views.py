@@ -1,13 +1,10 @@
 """Runs as tables and as opened records: headline, tabs, settings, files."""
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -30,6 +27,7 @@ from cxr_core.ui import (
     calibration_view,
     card_view,
     downloads,
+    export_view,
     folds_view,
     loaders,
     mistakes_view,
@@ -311,7 +309,7 @@ def _files(run: RunRecord) -> None:
         if run.has_model:
             st.download_button(
                 "Model bundle (zip)",
-                data=lambda: zipped(store.path(run.run_id, "bundle")),
+                data=lambda: downloads.zipped(store.path(run.run_id, "bundle")),
                 file_name=f"{run.name}-{run.run_id[:8]}.zip",
                 mime="application/zip",
                 icon=":material/download:",
@@ -323,19 +321,9 @@ def _files(run: RunRecord) -> None:
             downloads.artefact(run.run_id, name)
         if run.has_model:
             publish_view.offer(run)
+            export_view.offer(run)
     with suppress(TrainingError):  # an ensemble has no configuration
         settings_file = store.path(run.run_id, "config.yaml")
         with st.expander("Configuration", icon=":material/settings:"):
             st.code(settings_file.read_text(encoding="utf-8"), language="yaml")
     monitor.log(run)
-
-
-def zipped(folder: Path) -> bytes:
-    """Return a folder as a zip archive."""
-    buffer = io.BytesIO()
-    # A .keras file is a zip already: packing it again would cost time and save nothing.
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder.parent))
-    return buffer.getvalue()

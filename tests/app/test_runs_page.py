@@ -1,6 +1,8 @@
 """The Runs page: what a finished run says in each tab, several runs beside each other."""
 
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,19 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import workspace
 from cxr_core.config import ImageConfig, RunConfig
 from cxr_core.data import sources
-from cxr_core.diagnosis import bundle
+from cxr_core.diagnosis import bundle, exports
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
 from cxr_core.evaluation import operating, scores
 from cxr_core.training.tested import Films, RunResult, load
 from cxr_core.training.tracking import RunStore
-from cxr_core.ui import compare_view, mistakes_view, results_view, subgroups_view
+from cxr_core.ui import (
+    compare_view,
+    downloads,
+    export_view,
+    mistakes_view,
+    results_view,
+    subgroups_view,
+)
 
 Open = Callable[..., AppTest]
 
@@ -228,6 +237,30 @@ def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
     app = publish("no name/at all")
     assert "cannot be a model's name" in texts(app)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lungs_v1", "taken"]
+
+
+@pytest.mark.slow
+def test_a_model_is_exported_from_its_files(open_page: Open, finished: Finished):
+    app = at_tab(open_page, finished, "Files")
+    app = app.selectbox(key=f"export_format:{finished.run_id}").set_value("litert").run()
+    app = next(b for b in app.button if b.label == "Export the model").click().run()
+    work = app.session_state[export_view._WORKS][finished.run_id, "litert"]
+    assert work.ended(240)
+    app = app.run()
+    assert "LiteRT" in app.success[0].value
+    made = work.result()
+    assert made.told["furthest"] <= exports.MOST_APART
+    names = zipfile.ZipFile(io.BytesIO(downloads.zipped(made.folder))).namelist()
+    assert {"litert/model.tflite", "litert/answer.py", "litert/export.json"} <= set(names)
+
+
+def test_an_export_that_lacks_its_libraries_says_what_to_install(
+    open_page: Open, finished: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(exports, "missing", lambda _: ["onnx", "tf2onnx"])
+    app = at_tab(open_page, finished, "Files")
+    assert "needs onnx and tf2onnx" in texts(app)
+    assert "Export the model" not in {button.label for button in app.button}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from cxr_core import figures
 from cxr_core.config import RunConfig
-from cxr_core.errors import TrainingError
+from cxr_core.errors import CxrError
 from cxr_core.training import recipes
 from cxr_core.training.tracking import Status
 from cxr_core.ui import attention_view, background, curves_view, launch, layers_view
@@ -33,7 +33,7 @@ def test_the_layers_of_a_network_are_counted_in_a_process_of_their_own() -> None
 
 
 def test_a_network_that_cannot_be_built_is_refused_in_its_own_words() -> None:
-    with pytest.raises(TrainingError, match="needs at least"):
+    with pytest.raises(CxrError, match="needs at least"):
         described(replace(PLAIN, size=4))
 
 

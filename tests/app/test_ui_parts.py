@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import figures
 from cxr_core.config import RunConfig, settings
 from cxr_core.training.tracking import TAG_RESUMED, RunRecord, Status
-from cxr_core.ui import films, launch, monitor, run_views, words
+from cxr_core.ui import downloads, films, launch, monitor, words
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_bundle_is_zipped_under_its_own_folder(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "bundle.json").write_text("{}")
-    with zipfile.ZipFile(BytesIO(run_views.zipped(folder))) as archive:
+    with zipfile.ZipFile(BytesIO(downloads.zipped(folder))) as archive:
         assert archive.namelist() == ["bundle/bundle.json"]
 
 
