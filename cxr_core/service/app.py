@@ -52,6 +52,7 @@ def create(desk: Desk, key: str = "") -> FastAPI:
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=life,
+        generate_unique_id_function=lambda route: route.name,  # clients are generated from these
         telemetry=_NO_TELEMETRY,
     )
     app.include_router(routes(desk, key))

@@ -8,11 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-
-from cxr_core.diagnosis import explain, scoring
+from cxr_core.diagnosis import scoring
 from cxr_core.diagnosis.scoring import Scored
 from cxr_core.errors import CxrError
+from cxr_core.service import pictures
 from cxr_core.service.batching import Ask, Batcher
 from cxr_core.service.limits import Rate, Room
 from cxr_core.service.metrics import Metrics
@@ -123,10 +122,10 @@ class Desk:
         self.metrics.films.labels(model.name, what).inc()
         return Scored(path, answer, model=version)
 
-    async def drawn(self, upload: Upload, heatmap: explain.HeatMap) -> np.ndarray:
-        """Return a film with its heat map: uint8 (height, width, 3), RGB."""
+    async def picture(self, upload: Upload, found: Scored) -> bytes:
+        """Return a film with its heat map, as `pictures.png`."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, scoring.drawn, upload.data, heatmap, upload.name
+            self._readers, pictures.png, upload, found
         )
 
     async def _load(self) -> None:

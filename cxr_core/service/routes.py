@@ -1,13 +1,11 @@
 """What the service can be asked."""
 
 import asyncio
-import io
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from PIL import Image, PngImagePlugin
 
 from cxr_core.diagnosis import explain
 from cxr_core.diagnosis.scoring import Scored
@@ -17,7 +15,6 @@ from cxr_core.service.batching import Ask
 from cxr_core.service.desk import Desk
 from cxr_core.service.problems import ProblemError
 from cxr_core.service.schemas import Answer, Health, ModelInfo, Unread
-from cxr_core.service.uploads import Upload
 
 _PARAMETERS = (401, 404, 422, 429)
 _FILMS = tuple(examples.PROBLEMS)
@@ -71,9 +68,17 @@ def routes(desk: Desk, key: str) -> APIRouter:
     async def counted(request: Request) -> None:  # before the key: guessing is limited, too
         desk.rate.count(request.client.host if request.client else "")
 
-    open_to_all = APIRouter()
-    guarded = APIRouter(dependencies=checked)
-    films = APIRouter(prefix="/v1", dependencies=[Depends(counted), *checked])
+    def known(request: Request) -> None:  # with a misspelt one another model might be asked
+        names = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+        if request.query_params.keys() - set(names):
+            there = f"There are: {', '.join(names)}" if names else "There is none"
+            raise ProblemError(422, f"A parameter has a name that is not known here. {there}.")
+
+    admitted = [Depends(counted), *checked, Depends(known)]
+    films = APIRouter(prefix="/v1", dependencies=admitted, tags=["Films"])
+    about_models = APIRouter(prefix="/v1/models", dependencies=admitted, tags=["Models"])
+    guarded = APIRouter(dependencies=checked, tags=["Service"])
+    open_to_all = APIRouter(tags=["Service"])
     models = {"enum": list(desk.models)}
     classes = list(
         dict.fromkeys(name for model in desk.models.values() for name in model.info.classes)
@@ -213,7 +218,7 @@ def routes(desk: Desk, key: str) -> APIRouter:
                         "nothing; force=true asks for it all the same.",
                         reasons=answer.reasons,
                     )
-                return found, await _png(desk, sent[0], found), answer.heatmap
+                return found, await desk.picture(sent[0], found), answer.heatmap
 
             found, picture, drawn = await uploads.unless_gone(request, work())
         accepted = found.diagnosis is not None and found.diagnosis.accepted
@@ -224,11 +229,11 @@ def routes(desk: Desk, key: str) -> APIRouter:
         }
         return Response(picture, media_type="image/png", headers=headers)
 
-    @films.get(
-        "/models",
+    @about_models.get(
+        "",
         summary="List the models",
         response_description="The model that is asked by default comes first.",
-        responses=_problems(401, 429),
+        responses=_problems(401, 422, 429),
     )
     async def list_models() -> list[ModelInfo]:
         """Return what each model knows, learned from, and is worth."""
@@ -237,13 +242,13 @@ def routes(desk: Desk, key: str) -> APIRouter:
             for model in desk.models.values()
         ]
 
-    @films.get("/models/{name}", summary="Describe a model", responses=_problems(*_PARAMETERS))
+    @about_models.get("/{name}", summary="Describe a model", responses=_problems(*_PARAMETERS))
     async def describe_model(name: NamedModel) -> ModelInfo:
         """Return what one model knows, learned from, and is worth."""
         return schemas.described(name, desk.model(name).info, default=name == desk.default)
 
-    @films.get(
-        "/models/{name}/card",
+    @about_models.get(
+        "/{name}/card",
         summary="Read a model's card",
         response_class=PlainTextResponse,
         response_description="The card as Markdown.",
@@ -280,22 +285,6 @@ def routes(desk: Desk, key: str) -> APIRouter:
         return Response(text, media_type=media_type)
 
     everything = APIRouter()
-    for part in (films, open_to_all, guarded):
+    for part in (films, about_models, open_to_all, guarded):
         everything.include_router(part)
     return everything
-
-
-async def _png(desk: Desk, upload: Upload, found: Scored) -> bytes:
-    """Return a film with its heat map as PNG, with what it shows and what it is not for."""
-    answer = found.diagnosis
-    assert answer is not None and answer.heatmap is not None
-    shown = await desk.drawn(upload, answer.heatmap)
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt(
-        "Description",
-        f"{answer.heatmap.title} for {answer.heatmap.target} by {answer.bundle} ({found.model})",
-    )
-    text.add_itxt("Disclaimer", found.as_json()["note"])
-    file = io.BytesIO()
-    await asyncio.to_thread(Image.fromarray(shown).save, file, "PNG", pnginfo=text)
-    return file.getvalue()

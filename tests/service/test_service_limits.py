@@ -1,12 +1,14 @@
 """Who sends too much, too fast, or without the key is told so, and others are answered."""
 
+import http.client
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Service, form
+from serving import Live, Service, form
 
+from cxr_core import workspace
 from cxr_core.errors import ConfigError
 from cxr_core.service import settings
 from cxr_core.service.limits import Rate
@@ -170,15 +172,22 @@ def test_a_client_that_is_too_fast_slows_no_other() -> None:
     rate.count("10.0.0.2")
 
 
+def announced(live: Live, query: str = "", length: int = 1_000) -> http.client.HTTPResponse:
+    """Announce a film and do not send it; return what the service says to that."""
+    connection = live.connect()
+    connection.putrequest("POST", f"/v1/predict{query}")
+    connection.putheader("Content-Type", Stream.headers["Content-Type"])
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders()
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response
+
+
 def test_films_that_do_not_arrive_are_not_waited_for(open_live: Callable[..., Any]) -> None:
     with open_live(upload_seconds=0.05) as live:
-        connection = live.connect()
-        connection.putrequest("POST", "/v1/predict")
-        connection.putheader("Content-Type", Stream.headers["Content-Type"])
-        connection.putheader("Content-Length", "1000")
-        connection.endheaders()
-        assert connection.getresponse().status == 408
-        connection.close()
+        assert announced(live).status == 408
         assert live.desk.room.bytes == 0
 
 
@@ -209,6 +218,11 @@ def test_other_fields_and_files_without_names_are_refused(service: Service, film
     refused(service.predict(film, force="perhaps"), 422, "force")
 
 
+def test_a_misspelt_parameter_asks_no_other_model(service: Service, film: Path) -> None:
+    refused(service.predict(film, modle="three"), 422, "model, force")
+    refused(service.client.get("/v1/models", params={"of": "x"}), 422, "There is none")
+
+
 # -- the key --------------------------------------------------------------------------------------
 
 
@@ -230,14 +244,13 @@ def test_nobody_is_answered_without_the_key(open_service: Callable[..., Any], fi
         assert client.get("/healthz").status_code == 200
 
 
-def test_without_the_key_not_a_byte_of_a_film_is_read(
-    open_service: Callable[..., Any],
-) -> None:
-    with open_service(KEY) as service:
-        stream = Stream(chunks=1, size=10)
-        found = service.client.post("/v1/predict", content=iter(stream), headers=Stream.headers)
-        refused(found, 401)
-        assert "cxr_held_bytes" in service.client.get("/metrics", headers={"X-API-Key": KEY}).text
+def test_who_is_not_answered_is_told_before_a_film_is_read(open_live: Callable[..., Any]) -> None:
+    with open_live(KEY) as live:
+        assert announced(live).status == 401
+    with open_live(request_bytes=60_000_000) as live:
+        assert announced(live, "?model=none").status == 404
+        assert announced(live, "?modle=three").status == 422
+        assert announced(live, length=60_000_001).status == 413
 
 
 def test_guessing_the_key_is_limited(open_service: Callable[..., Any]) -> None:
@@ -263,6 +276,12 @@ def test_limits_are_set_by_the_environment() -> None:
     )
     assert (found.file_bytes, found.files, found.rate) == (20_000_000, 4, "10/second;100/minute")
     assert settings.from_environment({}) == settings.Settings()
+
+
+def test_every_setting_stands_in_the_readme() -> None:
+    page = (workspace.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for name in settings.Settings.model_fields:
+        assert f"`{settings.PREFIX}{name.upper()}`" in page
 
 
 @pytest.mark.parametrize(
