@@ -19,6 +19,7 @@ from benchmarks import (
     roofline,
     scan,
     score,
+    service,
     torch_peer,
     train,
     users,
@@ -41,6 +42,7 @@ CASES: tuple[Case, ...] = (
     *score.CASES,
     *gate.CASES,
     *users.CASES,
+    *service.CASES,
 )
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
 

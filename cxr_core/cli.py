@@ -31,7 +31,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cxr_core import NOT_FOR_CLINICAL_USE
-from cxr_core.errors import CxrError, DatasetError, TrainingError
+from cxr_core.errors import CxrError, DatasetError, ServiceError, TrainingError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -633,6 +633,52 @@ def export(
         f"{check.furthest:.0e}. A film takes {check.milliseconds:.1f} ms, in the app "
         f"{check.milliseconds_before:.1f} ms. {NOT_FOR_CLINICAL_USE}"
     )
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port to listen at; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model to serve, named as for 'predict'; several may be. By default all in "
+            "models/, and the one that Diagnose opens with is asked first.",
+            metavar="NAME",
+        ),
+    ] = None,
+    without_key: Annotated[
+        bool,
+        typer.Option(
+            "--without-key",
+            help="Listen for other machines without a key. CXR_API_KEY sets one.",
+        ),
+    ] = False,
+) -> None:
+    """Answer for films over HTTP; Ctrl-C ends it. Limits are set by CXR_SERVE_* variables."""
+    try:
+        from cxr_core.service import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cxr_core"):
+            raise
+        raise ServiceError(
+            f"The service needs {error.name}, which is not installed: "
+            "pip install -r requirements-serve.txt."
+        ) from error
+    from cxr_core.training import bundle_index
+
+    folders = [bundle_index.resolve(name) for name in model] if model else bundle_index.offered()
+
+    def say(address: str) -> None:
+        _say(f"CXR Studio answers at {escape(address)}, described at {escape(address)}/docs.")
+        _say(NOT_FOR_CLINICAL_USE)
+
+    try:
+        server.serve(folders, host, port, without_key=without_key, say=say)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()

@@ -39,3 +39,7 @@ class TrainingError(CxrError):
 
 class StoreAwayError(TrainingError):
     """The run store does not answer now; another try may find it back."""
+
+
+class ServiceError(CxrError):
+    """The HTTP service cannot start as asked; the text says why and what to do."""

@@ -17,7 +17,7 @@ FLOORS = [
     {"cxr_core.ui"},
     {"cxr_core.cli"},
     {"cxr_core.doctor"},
-    {"cxr_core.training"},
+    {"cxr_core.training", "cxr_core.service"},
     {"cxr_core.diagnosis"},
     {"cxr_core.evaluation", "cxr_core.zoo", "cxr_core.data"},
     {"cxr_core.figures", "cxr_core.images", "cxr_core.config", "cxr_core.workspace"},
@@ -114,6 +114,14 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(module, path):
         assert room(module) in ("streamlit_app", "pages", "cxr_core.ui"), module
     if "mlflow" in tops:
         assert module == "cxr_core.training.tracking", module
+    if tops & {"fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "limits"}:
+        assert room(module) == "cxr_core.service", module
+
+
+def test_the_service_is_known_to_the_command_line_alone():
+    for module, path in modules():
+        if room(module) not in ("cxr_core.service", "cxr_core.cli"):
+            assert "cxr_core.service" not in {room(name) for name in imports(path)}, module
 
 
 @pytest.mark.parametrize(
@@ -127,6 +135,7 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(module, path):
         "cxr_core.diagnosis.gate",
         "cxr_core.training.jobs",
         "cxr_core.training.bundle_index",
+        "cxr_core.service.server",
         "cxr_core.cli",
     ],
 )

@@ -60,7 +60,16 @@ def test_help_needs_no_tensorflow() -> None:
 
 
 def test_every_verb_of_the_design_is_there() -> None:
-    for verb in ("train", "cross-validate", "ensemble", "evaluate", "predict", "runs", "doctor"):
+    for verb in (
+        "train",
+        "cross-validate",
+        "ensemble",
+        "evaluate",
+        "predict",
+        "serve",
+        "runs",
+        "doctor",
+    ):
         result = run(verb, "--help")
         assert result.exit_code == 0, verb
     assert run("data", "phantom", "--help").exit_code == 0

@@ -8,10 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from cxr_core import NOT_FOR_CLINICAL_USE, images
 from cxr_core.diagnosis import explain
@@ -31,6 +32,7 @@ READERS = min(8, os.cpu_count() or 1)
 LARGE = 40_000_000
 _ALONE = threading.Lock()
 SYNTHETIC = "The model learned from synthetic films: what it says about a real film means nothing."
+FORCED = "The gate refused this film, and an answer was asked for all the same: do not rely on it."
 
 
 def version(info: "BundleInfo") -> str:
@@ -72,7 +74,11 @@ class Scored:
                 **nothing,
                 "model": self.model,
             }
-        synthetic = f" {SYNTHETIC}" if answer.synthetic else ""
+        notes = [NOT_FOR_CLINICAL_USE]
+        if answer.synthetic:
+            notes.append(SYNTHETIC)
+        if answer.label is not None and not answer.accepted:
+            notes.append(FORCED)
         return {
             "path": str(self.path),
             "accepted": answer.accepted,
@@ -88,7 +94,7 @@ class Scored:
             "bundle": answer.bundle,
             "model": self.model,
             **({"heatmap": str(self.overlay)} if self.overlay else {}),
-            "note": f"{NOT_FOR_CLINICAL_USE}{synthetic}",
+            "note": " ".join(notes),
         }
 
     def as_row(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def score(
 
         def read_on() -> None:
             for path, place in islice(wanted, (1 + AHEAD) * BATCH - len(ahead)):
-                ahead.append((path, place, pool.submit(_read, predictor, path)))
+                ahead.append((path, place, pool.submit(prepared, predictor, path)))
 
         read_on()
         while ahead:
@@ -186,38 +192,58 @@ def score(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(predictor: "Predictor", path: Path) -> "Prepared | str":
-    """Return the film made ready for the network, or why it cannot be read."""
+def prepared(predictor: "Predictor", source: Path | bytes, name: str = "") -> "Prepared | str":
+    """Return a film made ready for the network, or why it cannot be read; for threads.
+
+    Args:
+        predictor: the model.
+        source: the file, or its bytes.
+        name: the file's name as people know it; taken from the path where it is empty.
+    """
     try:
-        with _room(path):
-            return predictor.prepare(predictor.read(path))
+        with _room(source):
+            return predictor.prepare(predictor.read(source, name))
     except UnreadableImageError as error:
-        if path.is_dir():
-            return f"The folder {path} cannot be opened. Check its permissions."
+        if isinstance(source, Path) and source.is_dir():
+            return f"The folder {source} cannot be opened. Check its permissions."
         if isinstance(error.__cause__, FileNotFoundError):  # of many paths, say which in full
-            return f"There is no file {path}. Check its path."
+            return f"There is no file {source!s}. Check its path."
         return str(error)
     except Exception as error:  # a fault of the program, which must not cost the other films
-        return fault(path.name, error)
+        shown = name if isinstance(source, bytes) else source.name
+        return fault(PurePath(shown).name or "The file", error)
+
+
+def drawn(source: Path | bytes, heatmap: explain.HeatMap, name: str = "") -> np.ndarray:
+    """Return a film, at its full size, with its heat map: uint8 (height, width, 3), RGB.
+
+    Args:
+        source: as for :func:`prepared`, like ``name``.
+        heatmap: computed from this film.
+        name: the file's name as people know it.
+
+    Raises:
+        UnreadableImageError: as for `images.read`.
+    """
+    with _room(source):
+        return explain.overlay(images.read(source, name).pixels, heatmap)
 
 
 def _draw(path: Path, heatmap: explain.HeatMap, place: Path) -> Path | None:
-    """Draw a film, at its full size, with its heat map; return where, None if it is gone."""
-    with _room(path):
-        try:
-            film = images.read(path)
-        except UnreadableImageError:
-            return None
-        shown = cv2.cvtColor(explain.overlay(film.pixels, heatmap), cv2.COLOR_RGB2BGR)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(cv2.imencode(".png", shown)[1].tobytes())
+    """Draw a film with its heat map into a file; return where, None if the film is gone."""
+    try:
+        shown = cv2.cvtColor(drawn(path, heatmap), cv2.COLOR_RGB2BGR)
+    except UnreadableImageError:
+        return None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(cv2.imencode(".png", shown)[1].tobytes())
     return place
 
 
-def _room(path: Path) -> AbstractContextManager[Any]:
+def _room(source: Path | bytes) -> AbstractContextManager[Any]:
     """Return what is held while a file is decoded: a lock for a large one."""
     try:
-        large = path.stat().st_size > LARGE
+        large = (len(source) if isinstance(source, bytes) else source.stat().st_size) > LARGE
     except OSError:  # reading it says what is wrong
         large = False
     return _ALONE if large else nullcontext()

@@ -46,6 +46,27 @@ def available(store: RunStore | None = None) -> list[BundleRef]:
     )
 
 
+def offered(store: RunStore | None = None) -> list[Path]:
+    """Return the folders of the models to offer where nobody names any, no two of one name.
+
+    The first is the one that the app opens with, the others are those that are published.
+
+    Raises:
+        BundleError: there is none.
+    """
+    store = store or RunStore()
+    found = available(store)
+    if not found:
+        raise BundleError(
+            f"There is no model: none in {workspace.published_models()}, and no run has ended with "
+            "one. Train one, or name a bundle's folder."
+        )
+    chosen: dict[str, BundleRef] = {}
+    for ref in (found[0], *(ref for ref in found if not ref.run_id)):
+        chosen.setdefault(ref.info.name, ref)
+    return [resolve(ref.spec, store) for ref in chosen.values()]
+
+
 def resolve(spec: str, store: RunStore | None = None) -> Path:
     """Return the folder of a bundle.
 
