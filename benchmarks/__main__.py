@@ -21,6 +21,7 @@ from benchmarks import (
     score,
     torch_peer,
     train,
+    twins,
     users,
 )
 from benchmarks.harness import Case, Setting
@@ -30,6 +31,7 @@ CASES: tuple[Case, ...] = (
     *app.CASES,
     *growth.CASES,
     *scan.CASES,
+    *twins.CASES,
     *label_suspects.CASES,
     *train.CASES,
     *torch_peer.CASES,

@@ -17,7 +17,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from benchmarks import browser, harness
 from benchmarks.harness import Case, Figure, Setting, Size
 
 if TYPE_CHECKING:
+    import numpy as np
     import plotly.graph_objects as go
     from streamlit.testing.v1 import AppTest
 
@@ -100,8 +101,8 @@ class Point:
 # -- what the workspaces hold ----------------------------------------------------------------------
 
 
-def write_films(folder: Path, number: int) -> None:
-    """Write a data set of many small films, each of its own content.
+def films(number: int) -> Iterator["np.ndarray"]:
+    """Yield many small films, uint8 (side, side), each of its own content.
 
     They are phantoms under broad shadows drawn by chance. With shadows of this strength as many
     pairs are near enough to be compared as twins, some 300 in a million, as among the films of
@@ -113,23 +114,35 @@ def write_films(folder: Path, number: int) -> None:
     from cxr_core.data import phantom
 
     rng = np.random.default_rng(0)
-    labels = [phantom.CLASSES[place % len(phantom.CLASSES)] for place in range(_DRAWN)]
     side = (_FILM, _FILM)
     drawn = [
-        cv2.resize(phantom.draw(label, rng).pixels, side, interpolation=cv2.INTER_AREA)
-        for label in labels
+        cv2.resize(phantom.draw(_label(place), rng).pixels, side, interpolation=cv2.INTER_AREA)
+        for place in range(_DRAWN)
     ]
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    rows = ["path,label,split,patient_id"]
     for film in range(number):
         coarse = rng.standard_normal((8, 8), np.float32)
         shadows = _SHADOWS * cv2.resize(coarse, side, interpolation=cv2.INTER_CUBIC)
-        pixels = np.clip(drawn[film % _DRAWN] + shadows, 0, 255).astype(np.uint8)
+        yield np.clip(drawn[film % _DRAWN] + shadows, 0, 255).astype(np.uint8)
+
+
+def write_films(folder: Path, number: int) -> None:
+    """Write such films as a data set."""
+    import cv2
+
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["path,label,split,patient_id"]
+    for film, pixels in enumerate(films(number)):
         path, patient = f"images/{film:06}.png", film // 2
         (folder / path).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         part = ("train", "train", "train", "val", "test")[patient % 5]
-        rows.append(f"{path},{labels[film % _DRAWN]},{part},P{patient}")
+        rows.append(f"{path},{_label(film % _DRAWN)},{part},P{patient}")
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _label(place: int) -> str:
+    from cxr_core.data import phantom
+
+    return phantom.CLASSES[place % len(phantom.CLASSES)]
 
 
 def fill_films(number: int) -> dict[str, float]:
@@ -196,9 +209,9 @@ def audit(number: int) -> dict[str, float]:
     from cxr_core.data import catalog
     from cxr_core.data.audit import audit as look
 
-    films = catalog.scan(_films())
+    scanned = catalog.scan(_films())
     began = time.perf_counter()
-    found = look(films)
+    found = look(scanned)
     taken = time.perf_counter() - began
     assert found.summary["images"] == number
     return {"seconds": taken}
