@@ -22,14 +22,17 @@ from benchmarks import (
     service,
     torch_peer,
     train,
+    twins,
     users,
 )
 from benchmarks.harness import Case, Setting
+from benchmarks.kept import Kept, RefusedError
 
 CASES: tuple[Case, ...] = (
     *app.CASES,
     *growth.CASES,
     *scan.CASES,
+    *twins.CASES,
     *label_suspects.CASES,
     *train.CASES,
     *torch_peer.CASES,
@@ -57,7 +60,12 @@ def main() -> None:
     size.add_argument("--smallest", action="store_true", help="only to see that all of it runs")
     data = Path(os.environ["CXR_DATA"]) / "kermany" if "CXR_DATA" in os.environ else Setting.data
     parser.add_argument("--data", type=Path, default=data, help="a folder of labelled films")
-    parser.add_argument("--out", metavar="NAME", help=f"keep NAME.json and NAME.md in {RESULTS}")
+    parser.add_argument(
+        "--out",
+        metavar="NAME",
+        help=f"keep NAME.json and NAME.md in {RESULTS}, case by case; what is there of other cases "
+        "stays",
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.cases) - set(names))
     if unknown:
@@ -66,14 +74,24 @@ def main() -> None:
     setting = Setting(
         "quick" if given.quick else "smallest" if given.smallest else "full", given.data
     )
-    described = harness.machine()
-    results = harness.run(chosen, setting, lambda words: print(words, flush=True))
-    if given.out:
-        RESULTS.mkdir(exist_ok=True)
-        for suffix, render in ((".json", harness.as_json), (".md", harness.as_markdown)):
-            path = RESULTS / f"{given.out}{suffix}"
-            path.write_text(render(results, described, setting.size), encoding="utf-8")
-            print(f"Written: {path}", file=sys.stderr)
+    kept = Kept(RESULTS, given.out, setting.size) if given.out else None
+    try:
+        if kept:
+            kept.read()  # before hours are spent on what cannot be kept
+    except RefusedError as reason:
+        parser.error(str(reason))
+    results = []
+    for result in harness.run(chosen, setting):
+        results.append(result)
+        print(harness.told(result), flush=True)
+        if kept:
+            for words in kept.add(result, CASES):
+                print(words, file=sys.stderr)
+    print(harness.summed_up(results))
+    if kept:
+        print(f"Kept: {kept.page}", file=sys.stderr)
+    if any(result.fault for result in results):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ apart from them.
 
 import json
 import re
-import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import harness
+from benchmarks.browser import chromium
 from benchmarks.harness import Case, Figure, Setting
 from benchmarks.server import APP, Server, serve
 
@@ -39,7 +39,6 @@ _MOST_START, _MOST_CHANGE = 1.5, 1000  # times the peer's; ms
 _PATIENCE = 300_000  # ms
 _BUNDLE = "phantom_v1"  # the published model that every run gets a copy of
 _EPOCHS, _STEPS = 30, 20  # of each run, and batches of an epoch
-_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 # Whether a page stands there as it shall: see the head of this file.
 _PAINTED = """({selector, text}) => {
@@ -189,28 +188,6 @@ def _write_results(folder: Path, info: "BundleInfo", model: Path) -> None:
 
 
 # -- the browser -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def chromium() -> Iterator["Browser"]:
-    """Start a browser without a window.
-
-    Raises:
-        MissingError: there is none, or nothing to drive it with.
-    """
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        raise harness.MissingError("there is no Chromium: apt install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise harness.MissingError("there is no Playwright: see requirements-dev.txt") from error
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=program, args=_FLAGS) as browser,
-    ):
-        yield browser
 
 
 @contextmanager

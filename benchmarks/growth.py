@@ -11,7 +11,6 @@ the store, as MLflow would take an hour to record them. The peak of a live run's
 the recording of its points.
 """
 
-import html
 import math
 import re
 import sqlite3
@@ -24,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import harness
+from benchmarks import browser, harness
 from benchmarks.harness import Case, Figure, Setting, Size
 
 if TYPE_CHECKING:
+    import numpy as np
+    import plotly.graph_objects as go
     from streamlit.testing.v1 import AppTest
 
 _MOST_EXPONENT, _MOST_RATIO = 1.2, 2.0
@@ -67,6 +68,9 @@ st.session_state["took"] = time.perf_counter() - began
 """
 
 
+Line = list[tuple[float, float]]  # size and value
+
+
 @dataclass(frozen=True)
 class Work:
     """Something whose time and memory grow, or shall not."""
@@ -97,8 +101,8 @@ class Point:
 # -- what the workspaces hold ----------------------------------------------------------------------
 
 
-def write_films(folder: Path, number: int) -> None:
-    """Write a data set of many small films, each of its own content.
+def films(number: int) -> Iterator["np.ndarray"]:
+    """Yield many small films, uint8 (side, side), each of its own content.
 
     They are phantoms under broad shadows drawn by chance. With shadows of this strength as many
     pairs are near enough to be compared as twins, some 300 in a million, as among the films of
@@ -110,23 +114,35 @@ def write_films(folder: Path, number: int) -> None:
     from cxr_core.data import phantom
 
     rng = np.random.default_rng(0)
-    labels = [phantom.CLASSES[place % len(phantom.CLASSES)] for place in range(_DRAWN)]
     side = (_FILM, _FILM)
     drawn = [
-        cv2.resize(phantom.draw(label, rng).pixels, side, interpolation=cv2.INTER_AREA)
-        for label in labels
+        cv2.resize(phantom.draw(_label(place), rng).pixels, side, interpolation=cv2.INTER_AREA)
+        for place in range(_DRAWN)
     ]
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    rows = ["path,label,split,patient_id"]
     for film in range(number):
         coarse = rng.standard_normal((8, 8), np.float32)
         shadows = _SHADOWS * cv2.resize(coarse, side, interpolation=cv2.INTER_CUBIC)
-        pixels = np.clip(drawn[film % _DRAWN] + shadows, 0, 255).astype(np.uint8)
+        yield np.clip(drawn[film % _DRAWN] + shadows, 0, 255).astype(np.uint8)
+
+
+def write_films(folder: Path, number: int) -> None:
+    """Write such films as a data set."""
+    import cv2
+
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = ["path,label,split,patient_id"]
+    for film, pixels in enumerate(films(number)):
         path, patient = f"images/{film:06}.png", film // 2
         (folder / path).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         part = ("train", "train", "train", "val", "test")[patient % 5]
-        rows.append(f"{path},{labels[film % _DRAWN]},{part},P{patient}")
+        rows.append(f"{path},{_label(film % _DRAWN)},{part},P{patient}")
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _label(place: int) -> str:
+    from cxr_core.data import phantom
+
+    return phantom.CLASSES[place % len(phantom.CLASSES)]
 
 
 def fill_films(number: int) -> dict[str, float]:
@@ -193,9 +209,9 @@ def audit(number: int) -> dict[str, float]:
     from cxr_core.data import catalog
     from cxr_core.data.audit import audit as look
 
-    films = catalog.scan(_films())
+    scanned = catalog.scan(_films())
     began = time.perf_counter()
-    found = look(films)
+    found = look(scanned)
     taken = time.perf_counter() - began
     assert found.summary["images"] == number
     return {"seconds": taken}
@@ -337,94 +353,65 @@ def exponent(small: Point, large: Point) -> float:
 
 # -- the picture -----------------------------------------------------------------------------------
 
-_SIZED = re.compile(r"(.+), n = ([\d,]+)(?:, peak memory)?")
-_WIDTH, _HEIGHT, _MARGIN, _LEGEND = 420, 360, 56, 210  # px
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-_GRID = "#DDDDDD"
-
-Lines = dict[str, list[tuple[float, float]]]  # of each work: size and value
+_SIZED = re.compile(r"(.+), n = ([\d,]+)(, peak memory)?")
+_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#555555")
 
 
-def plot(figures: Sequence[Figure]) -> str:
-    """Draw what `measure` found as SVG: time and memory over the size, logarithmic both ways."""
-    times, memory = _lines(figures)
-    width = 2 * _WIDTH + _LEGEND
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" '
-        f'width="{width}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-        *_panel("Time, s", times, 0),
-        *_panel("Peak memory, MiB", memory, _WIDTH),
-        *_legend(list(times), 2 * _WIDTH),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+def picture(figures: Sequence[Figure]) -> str:
+    """Draw what `measure` found as SVG: time and memory over the size, logarithmic both ways.
+
+    Raises:
+        MissingError: there is no browser to draw it.
+    """
+    return browser.svg(chart(figures))
 
 
-def _lines(figures: Sequence[Figure]) -> tuple[Lines, Lines]:
+def chart(figures: Sequence[Figure]) -> "go.Figure":
+    """Return two charts, a line each work, and dotted what would be linear."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    lines = _lines(figures)
+    both = make_subplots(1, 2, subplot_titles=("Time, s", "Peak memory, MiB"))
+    for colour, (work, columns) in zip(_COLOURS, lines.items(), strict=False):
+        for column, points in enumerate(columns, start=1):
+            sizes, values = zip(*points, strict=True)
+            line = {"mode": "lines+markers", "line": {"color": colour}, "showlegend": column == 1}
+            both.add_trace(go.Scatter(x=sizes, y=values, name=work, **line), 1, column)
+    sizes = [size for columns in lines.values() for size, _ in columns[0]]
+    ends = min(sizes), max(sizes)
+    lowest = min(value for columns in lines.values() for _, value in columns[0])
+    guide = {"mode": "lines", "line": {"color": "#999999", "dash": "dot"}}
+    rising = [lowest, lowest * ends[1] / ends[0]]
+    both.add_trace(go.Scatter(x=ends, y=rising, name="linear", **guide), 1, 1)
+    both.update_xaxes(type="log", dtick=1, tickformat=",", title_text="films, runs or points")
+    for column in (1, 2):
+        values = [value for columns in lines.values() for _, value in columns[column - 1]]
+        low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        axis = {"type": "log", "dtick": 1, "tickformat": ",~g", "range": (low, high)}
+        both.update_yaxes(**axis, col=column)
+    both.update_layout(width=1000, height=420, template="plotly_white", margin={"t": 50, "r": 20})
+    return both
+
+
+def _lines(figures: Sequence[Figure]) -> dict[str, tuple[Line, Line]]:
     """Return seconds and MiB by work, as the figures' names tell them apart."""
-    times: Lines = {}
-    memory: Lines = {}
+    found: dict[str, tuple[Line, Line]] = {}
     for figure in figures:
         told = _SIZED.fullmatch(figure.name)
         if told is not None:
-            scale = _SECONDS.get(figure.unit)
-            lines = memory if scale is None else times
-            point = float(told[2].replace(",", "")), figure.value * (scale or 1.0)
-            lines.setdefault(told[1], []).append(point)
-    return times, memory
-
-
-def _panel(title: str, lines: Lines, left: float) -> Iterator[str]:
-    """Draw a pair of logarithmic axes and a line a work."""
-    points = [point for line in lines.values() for point in line]
-    columns, rows = (_decades([point[axis] for point in points]) for axis in (0, 1))
-    begin, end = left + _MARGIN, left + _WIDTH - _MARGIN / 2
-    top, bottom = _MARGIN, _HEIGHT - _MARGIN
-
-    def x(size: float) -> float:
-        return begin + _share(size, columns) * (end - begin)
-
-    def y(value: float) -> float:
-        return bottom - _share(value, rows) * (bottom - top)
-
-    yield f'<text x="{begin}" y="{top - 20}" font-weight="bold">{title}</text>'
-    for size in _powers(columns):
-        yield f'<path d="M{x(size):.1f} {top}V{bottom}" stroke="{_GRID}"/>'
-        yield f'<text x="{x(size):.1f}" y="{bottom + 18}" text-anchor="middle">{size:,g}</text>'
-    for value in _powers(rows):
-        yield f'<path d="M{begin} {y(value):.1f}H{end}" stroke="{_GRID}"/>'
-        yield f'<text x="{begin - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,g}</text>'
-    for colour, line in zip(_COLOURS, lines.values(), strict=False):
-        places = [(round(x(size), 1), round(y(value), 1)) for size, value in line]
-        joined = " ".join(f"{across},{down}" for across, down in places)
-        yield f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for across, down in places:
-            yield f'<circle cx="{across}" cy="{down}" r="3.5" fill="{colour}"/>'
-
-
-def _decades(values: Sequence[float]) -> tuple[int, int]:
-    """Return the powers of ten around some values."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    return math.floor(low), max(math.ceil(high), math.floor(low) + 1)
-
-
-def _powers(decades: tuple[int, int]) -> list[float]:
-    return [10.0**power for power in range(decades[0], decades[1] + 1)]
-
-
-def _share(value: float, decades: tuple[int, int]) -> float:
-    """Return how far along a logarithmic axis a value lies, 0 to 1."""
-    return (math.log10(value) - decades[0]) / (decades[1] - decades[0])
-
-
-def _legend(names: Sequence[str], left: float) -> Iterator[str]:
-    for row, (colour, name) in enumerate(zip(_COLOURS, names, strict=False)):
-        down = _MARGIN + 22 * row
-        yield f'<circle cx="{left + 8}" cy="{down - 4}" r="5" fill="{colour}"/>'
-        yield f'<text x="{left + 20}" y="{down}">{html.escape(name)}</text>'
+            of_memory = told[3] is not None
+            value = figure.value if of_memory else figure.value * _SECONDS[figure.unit]
+            times_and_memory = found.setdefault(told[1], ([], []))
+            times_and_memory[of_memory].append((float(told[2].replace(",", "")), value))
+    return found
 
 
 CASES = (
-    Case("growth", "time and memory over the size: films, runs, points; 1 is linear", measure),
+    Case(
+        "growth",
+        "time and memory over the size: films, runs, points; 1 is linear",
+        measure,
+        picture,
+    ),
 )

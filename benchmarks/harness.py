@@ -12,8 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -52,8 +53,8 @@ class Figure:
     def bar(self) -> str:
         """The bar in words, "" where there is none."""
         if self.least is not None:
-            return f"at least {_number(self.least)}"
-        return "" if self.most is None else f"at most {_number(self.most)}"
+            return f"at least {number(self.least)}"
+        return "" if self.most is None else f"at most {number(self.most)}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Case:
     name: str
     words: str  # what is measured, and against what
     run: Callable[["Setting"], list[Figure]]
+    picture: Callable[[Sequence[Figure]], str] | None = None  # draws the figures as SVG
 
 
 @dataclass(frozen=True)
@@ -100,23 +102,29 @@ class Result:
     figures: list[Figure] = field(default_factory=list)
     seconds: float = 0.0
     missing: str = ""  # why it was left out
+    fault: str = ""  # why it broke off
+    machine: dict[str, Any] = field(default_factory=dict)  # as the case began
 
 
-def run(cases: Sequence[Case], setting: Setting, tell: Callable[[str], None]) -> list[Result]:
-    """Run cases one after another; what one of them found is told as soon as it is known."""
-    results = []
+def run(cases: Iterable[Case], setting: Setting) -> Iterator[Result]:
+    """Run cases one after another; yield what came of each as soon as it is known.
+
+    A case that breaks off takes no other with it; the trace goes to stderr.
+    """
     for case in cases:
-        began, result = time.perf_counter(), Result(case.name, case.words)
+        result = Result(case.name, case.words, machine=machine())
+        began = time.perf_counter()
         try:
             result.figures = case.run(setting)
             if setting.size == "smallest":  # far from what the bars are for
                 result.figures = [replace(each, least=None, most=None) for each in result.figures]
         except MissingError as reason:
             result.missing = str(reason)
+        except Exception as error:
+            traceback.print_exc()
+            result.fault = traceback.format_exception_only(error)[-1].strip()
         result.seconds = time.perf_counter() - began
-        results.append(result)
-        tell(_told(result))
-    return results
+        yield result
 
 
 # -- measuring -------------------------------------------------------------------------------------
@@ -236,13 +244,13 @@ def call(
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return what figures are measured on, and how busy that is with other work."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "load": round(os.getloadavg()[0], 2),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load": round(os.getloadavg()[0], 2),  # of other work, as the run began
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _NAMED},
@@ -258,45 +266,43 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def as_json(results: Sequence[Result], described: Mapping[str, Any], size: Size) -> str:
-    """Return all results for a program to read."""
-    cases = [asdict(result) for result in results]
-    return json.dumps({"machine": dict(described), "size": size, "cases": cases}, indent=2)
-
-
-def as_markdown(results: Sequence[Result], described: Mapping[str, Any], size: Size) -> str:
-    """Return all results as a page: the machine, then a table a case."""
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in described.items())
-    parts = [f"# Benchmarks, {size}", f"{facts}."]
-    for result in results:
-        parts.append(f"## {result.name}\n\n{result.words} ({result.seconds:.0f} s)")
-        if result.missing:
-            parts.append(f"Left out: {result.missing}")
-            continue
-        rows = ["| figure | value | over the rounds | bar | |", "|---|---|---|---|---|"]
-        for figure in result.figures:
-            low_high = " to ".join(map(_number, figure.spread)) if figure.spread else ""
-            held = {True: "held", False: "**missed**", None: ""}[figure.held]
-            value = f"{_number(figure.value)} {figure.unit}"
-            rows.append(f"| {figure.name} | {value} | {low_high} | {figure.bar} | {held} |")
-        parts.append("\n".join(rows))
-    return "\n\n".join(parts) + "\n"
-
-
-def _told(result: Result) -> str:
+def told(result: Result) -> str:
     """Return what came of a case, for a terminal."""
     lines = [f"{result.name}: {result.words} ({result.seconds:.0f} s)"]
     if result.missing:
         lines.append(f"  left out: {result.missing}")
+    if result.fault:
+        lines.append(f"  BROKE OFF: {result.fault}")
     for figure in result.figures:
-        spread = f" ({' to '.join(map(_number, figure.spread))})" if figure.spread else ""
+        spread = f" ({' to '.join(map(number, figure.spread))})" if figure.spread else ""
         held = {True: ", held", False: ", MISSED", None: ""}[figure.held]
         bar = f"; bar {figure.bar}{held}" if figure.bar else ""
-        lines.append(f"  {figure.name}: {_number(figure.value)} {figure.unit}{spread}{bar}")
+        lines.append(f"  {figure.name}: {number(figure.value)} {figure.unit}{spread}{bar}")
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def summed_up(results: Sequence[Result]) -> str:
+    """Return how many bars were held, which were not, what was left out, and the time of all."""
+    held = [figure.held for result in results for figure in result.figures]
+    lines = [
+        f"{sum(result.seconds for result in results) / 60:.1f} minutes, {len(results)} cases; "
+        f"of {len(held) - held.count(None)} bars {held.count(True)} held"
+    ]
+    for result in results:
+        lines += [
+            f"  missed: {result.name}: {figure.name}: {number(figure.value)} {figure.unit}, "
+            f"bar {figure.bar}"
+            for figure in result.figures
+            if figure.held is False
+        ]
+        if result.missing:
+            lines.append(f"  left out: {result.name}: {result.missing}")
+        if result.fault:
+            lines.append(f"  broke off: {result.name}: {result.fault}")
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
     """Return three figures that tell, with an exponent only where they would all be zeros."""
     if abs(value) >= 100:
         return f"{value:,.0f}"

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import harness
+from benchmarks import growth, harness
 from benchmarks.__main__ import CASES
 from benchmarks.harness import Case, Figure, MissingError, Result, Setting
+from benchmarks.kept import Kept, RefusedError
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -50,36 +51,147 @@ def test_a_process_tells_its_own_peak_and_a_failed_one_why():
         harness.process("raise NameError('no such name')")
 
 
-def test_what_a_machine_lacks_is_said_and_the_others_go_on():
-    def lacking(setting: Setting) -> list[Figure]:
-        raise MissingError("there is no peer")
+def lacking(setting: Setting) -> list[Figure]:
+    raise MissingError("there is no peer")
 
-    cases = [
-        Case("first", "Of one.", lacking),
-        Case("second", "Of two.", lambda _: [Figure("rate", 1.5, "times", (1.0, 2.0), least=2)]),
-    ]
-    told: list[str] = []
-    results = harness.run(cases, Setting(), told.append)
-    assert "there is no peer" in told[0]
-    assert "rate: 1.50 times (1.00 to 2.00); bar at least 2.00, MISSED" in told[1]
-    page = harness.as_markdown(results, harness.machine(), "full")
-    assert "Left out: there is no peer" in page
-    assert "| rate | 1.50 times | 1.00 to 2.00 | at least 2.00 | **missed** |" in page
-    read = json.loads(harness.as_json(results, harness.machine(), "full"))
-    assert [case["missing"] for case in read["cases"]] == ["there is no peer", ""]
-    assert read["cases"][1]["figures"][0]["value"] == 1.5
-    assert read["machine"]["cores"] >= 1
+
+def broken(setting: Setting) -> list[Figure]:
+    raise RuntimeError("the server gave up")
+
+
+def interrupted(setting: Setting) -> list[Figure]:
+    raise KeyboardInterrupt
+
+
+def case(name: str, value: float = 1.5, run: object = None, **more: object) -> Case:
+    def measured(setting: Setting) -> list[Figure]:
+        return [Figure("rate", value, "times", (1.0, 2.0), least=2)]
+
+    return Case(name, f"Of {name}.", run or measured, **more)
+
+
+def test_what_a_machine_lacks_is_said_and_the_others_go_on():
+    results = list(harness.run([case("first", run=lacking), case("second")], Setting()))
+    assert "there is no peer" in harness.told(results[0])
+    assert "rate: 1.50 times (1.00 to 2.00); bar at least 2.00, MISSED" in harness.told(results[1])
+    summary = harness.summed_up(results)
+    assert "of 1 bars 0 held" in summary
+    assert "missed: second: rate: 1.50 times, bar at least 2.00" in summary
+    assert "left out: first: there is no peer" in summary
+
+
+def test_a_case_that_breaks_off_takes_no_other_with_it():
+    results = list(harness.run([case("first", run=broken), case("second")], Setting()))
+    assert "BROKE OFF: RuntimeError: the server gave up" in harness.told(results[0])
+    assert "broke off: first: RuntimeError: the server gave up" in harness.summed_up(results)
+    assert results[1].figures
 
 
 def test_the_smallest_size_holds_nothing_against_a_bar():
-    case = Case("one", "Of one.", lambda _: [Figure("rate", 1.5, "times", least=2)])
-    (result,) = harness.run([case], Setting("smallest"), lambda words: None)
+    (result,) = harness.run([case("one")], Setting("smallest"))
     assert result.figures[0].held is None
 
 
+# ---- what is kept ----
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "results", "now", "full")
+
+
+def add(kept: Kept, *cases: Case, among: list[Case] | None = None) -> list[str]:
+    said = [kept.add(result, among or list(cases)) for result in harness.run(cases, Setting())]
+    return [words for each in said for words in each]
+
+
+def test_results_are_kept_for_programs_and_as_a_page(kept: Kept):
+    add(kept, case("first", run=lacking), case("second"), case("third", run=broken))
+    page = kept.page.read_text(encoding="utf-8")
+    assert "Left out: there is no peer" in page
+    assert "| rate | 1.50 times | 1.00 to 2.00 | at least 2.00 | **missed** |" in page
+    assert "Broke off: RuntimeError: the server gave up" in page
+    read = json.loads(kept.data.read_text(encoding="utf-8"))
+    assert [each["missing"] for each in read["cases"]] == ["there is no peer", "", ""]
+    assert read["cases"][1]["figures"][0]["value"] == 1.5
+    assert read["cases"][1]["machine"]["cores"] >= 1
+    assert kept.read()[1].figures == [Figure("rate", 1.5, "times", (1.0, 2.0), least=2)]
+
+
+def test_an_interrupted_run_keeps_what_it_measured(kept: Kept):
+    with pytest.raises(KeyboardInterrupt):
+        add(kept, case("first"), case("second", run=interrupted), case("third"))
+    assert [result.name for result in kept.read()] == ["first"]
+    assert "## first" in kept.page.read_text(encoding="utf-8")
+
+
+def test_a_run_of_single_cases_replaces_just_these_in_their_order(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+):
+    cases = [case("first"), case("second"), case("third")]
+    monkeypatch.setattr(harness, "machine", lambda: {"date": "Monday", "load": 0, "cores": 2})
+    add(kept, cases[2], cases[0], among=cases)
+    monkeypatch.setattr(harness, "machine", lambda: {"date": "Friday", "load": 5, "cores": 2})
+    add(kept, case("first", 3.0), cases[1], among=cases)
+    found = kept.read()
+    assert [(each.name, each.figures[0].value) for each in found] == [
+        ("first", 3.0),
+        ("second", 1.5),
+        ("third", 1.5),
+    ]
+    assert [each.machine["date"] for each in found] == ["Friday", "Friday", "Monday"]
+    page = kept.page.read_text(encoding="utf-8")
+    assert "cores 2." in page.split("##")[0]  # true of all
+    assert re.findall(r"date (\w+), load (\d)", page) == [
+        ("Friday", "5"),
+        ("Friday", "5"),
+        ("Monday", "0"),
+    ]
+
+
+@pytest.mark.parametrize("later", [lacking, broken])
+def test_what_is_left_out_later_takes_no_figures_away(kept: Kept, later: object):
+    add(kept, case("one"))
+    add(kept, case("one", run=later))
+    (result,) = kept.read()
+    assert (result.missing, result.fault, len(result.figures)) == ("", "", 1)
+
+
+def test_sizes_do_not_mix_and_what_is_no_result_is_not_overwritten(kept: Kept):
+    add(kept, case("one"))
+    with pytest.raises(RefusedError, match="size full, which do not mix with quick"):
+        Kept(kept.folder, kept.name, "quick").read()
+    kept.data.write_text('{"size": "full"}', encoding="utf-8")
+    with pytest.raises(RefusedError, match="another --out"):
+        kept.read()
+
+
+def test_a_picture_stands_beside_the_page_and_where_none_can_be_drawn_that_is_said(kept: Kept):
+    assert add(kept, case("one", picture=lambda figures: f"<svg>{len(figures)}</svg>")) == []
+    assert (kept.folder / "now-one.svg").read_text(encoding="utf-8") == "<svg>1</svg>"
+    assert "![Of one.](now-one.svg)" in kept.page.read_text(encoding="utf-8")
+
+    def undrawn(figures: object) -> str:
+        raise MissingError("there is no browser")
+
+    assert add(kept, case("one", picture=undrawn)) == ["no picture of one: there is no browser"]
+    assert not (kept.folder / "now-one.svg").exists()
+    assert "![" not in kept.page.read_text(encoding="utf-8")
+
+
+def test_the_chart_of_growth_has_a_line_a_work_for_time_and_for_memory():
+    work = growth.Work("audit", lambda size: {})
+    points = [growth.Point(size, size / 100, 300 + size / 50) for size in (100, 1_000, 10_000)]
+    figures = growth._figures(work, points)
+    assert (figures[-1].value, figures[-1].held) == (pytest.approx(1), True)
+    times, memory, linear = growth.chart(figures).data
+    assert (times.name, times.x, times.y) == ("audit", (100, 1_000, 10_000), (1, 10, 100))
+    assert memory.y == (302, 320, 500)
+    assert linear.y == (1, 100)
+
+
 def result_of(name: str, setting: Setting) -> Result:
-    (case,) = (case for case in CASES if case.name == name)
-    (result,) = harness.run([case], setting, lambda words: None)
+    (result,) = harness.run([case for case in CASES if case.name == name], setting)
     return result
 
 
@@ -118,10 +230,24 @@ def test_a_case_by_its_name_is_run_and_kept(
     command.main()
     assert capsys.readouterr().out.startswith("evaluation: ")
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["now.json", "now.md"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "evaluation", "--quick", "--out", "now"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "results of size smallest" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["benchmarks", "no_such"])
     with pytest.raises(SystemExit):
         command.main()
     assert "there is no case no_such" in capsys.readouterr().err
+
+
+def test_a_run_with_a_case_that_broke_off_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(command, "CASES", (case("first", run=broken), case("second")))
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    with pytest.raises(SystemExit, match="1"):
+        command.main()
+    assert "second: Of second." in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -131,7 +257,7 @@ def test_a_case_by_its_name_is_run_and_kept(
 )
 def test_a_case_runs_at_its_smallest(name: str, phantoms: Path):
     result = result_of(name, Setting("smallest", phantoms))
-    assert result.missing == ""
+    assert result.missing == result.fault == ""
     assert result.figures
     assert all(math.isfinite(figure.value) for figure in result.figures)
     assert sum(figure.value for figure in result.figures if figure.unit == "faults") == 0
@@ -142,5 +268,5 @@ def test_a_case_runs_at_its_smallest(name: str, phantoms: Path):
 @pytest.mark.parametrize("name", ["gate", "label_suspects"])
 def test_a_case_of_real_films_runs_at_its_smallest(name: str, real_data: Path):
     result = result_of(name, Setting("smallest", real_data / "kermany"))
-    assert result.missing == ""
+    assert result.missing == result.fault == ""
     assert all(math.isfinite(figure.value) for figure in result.figures)

@@ -32,7 +32,7 @@ _FOUND: WeakKeyDictionary[Catalog, Twins] = WeakKeyDictionary()
 def find_twins(catalog: Catalog, looks: Looks | None = None) -> Twins:
     """Find the twins of a set: equal to the pixel, or one picture in several versions.
 
-    What was found stays in the workspace, as to compare 100,000 films takes a minute, and with the
+    What was found stays in the workspace, as to compare 100,000 films takes seconds, and with the
     catalog for as long as there is one.
 
     Args:
