@@ -16,6 +16,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from cxr_core.config import Scalar
@@ -75,8 +76,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._search = search
         self._distributions = {each.path: _distribution(each) for each in search.space.dimensions}
-        directions = ["maximize" if search.maximised else "minimize"]
-        directions += ["minimize"] if search.second else []
+        low, high = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+        directions = [high if search.maximised else low, *([low] if search.second else [])]
         self._study = optuna.create_study(
             storage=f"sqlite:///{file}",
             study_name=name,
@@ -170,7 +171,8 @@ class Study:
         found = [trial.figures.get(self._search.objective)]
         if self._search.second:
             found.append(trial.cost(self._search.second))
-        return None if None in found else [float(value or 0) for value in found]
+        known = [float(value) for value in found if value is not None]
+        return known if len(known) == len(found) else None
 
     def _of_space(self, values: Mapping[str, Scalar]) -> Values:
         """Return the varied settings among these values."""
