@@ -146,7 +146,7 @@ def test_a_search_that_does_not_hold_together_is_refused(how, words):
 
 def test_losses_of_different_meaning_are_not_compared():
     varied = space(optimise__label_smoothing={"low": 0, "high": 0.2})
-    with pytest.raises(ConfigError, match="varies optimise.label_smoothing, and with it what"):
+    with pytest.raises(ConfigError, match=r"varies optimise.label_smoothing, and with it what"):
         Search(varied, objective="val_loss").checked()
     assert Search(varied).checked().objective == "val_auroc"
 

@@ -292,9 +292,9 @@ def test_what_lacks_nothing_is_not_gone_on_with(store, monkeypatch):
     with pytest.raises(TrainingError, match="is queued: there is nothing to resume"):
         sweeps.resume(sweep, 9, store=store, launcher=Asks([]))
     drive(sweep, store, Trainer(store, by_trial), monkeypatch)
-    with pytest.raises(TrainingError, match="has all its trials. Ask for more"):
+    with pytest.raises(TrainingError, match=r"has all its trials. Ask for more"):
         sweeps.resume(sweep, store=store, launcher=Asks([]))
-    with pytest.raises(ConfigError, match="trials cannot be 5000. Allowed: 1 to 1000"):
+    with pytest.raises(ConfigError, match=r"trials cannot be 5000. Allowed: 1 to 1000"):
         sweeps.resume(sweep, 5000, store=store, launcher=Asks([]))
     other = store.create(RunConfig(), name="other")
     with pytest.raises(TrainingError, match="is no sweep"):
@@ -347,7 +347,7 @@ def test_a_summary_that_is_damaged_is_a_sentence(store):
 
 def test_a_faulty_search_or_configuration_starts_nothing(store):
     config = RunConfig()
-    with pytest.raises(ConfigError, match="sampler cannot be 'grid'. Allowed: tpe, random"):
+    with pytest.raises(ConfigError, match=r"sampler cannot be 'grid'. Allowed: tpe, random"):
         sweeps.start(config, Search(SPACE, sampler="grid"), store=store)  # type: ignore[arg-type]
     away = config.with_values({"data.root": "/no/such/folder"})
     with pytest.raises(TrainingError, match="no such folder"):
