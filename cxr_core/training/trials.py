@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from cxr_core.config import Scalar
-from cxr_core.errors import TrainingError
+from cxr_core.errors import StoreAwayError, TrainingError
 from cxr_core.training.search import Cost, Search
 from cxr_core.training.tracking import TAG_PRUNED, RunRecord, RunStore, Status
 
@@ -98,6 +98,13 @@ class Summary:
                 best = trial
         return best
 
+    def beats_default(self, search: Search) -> bool | None:
+        """Tell if the winner does better than the default settings, None where nobody knows."""
+        winner, default = self.winner(search), self.default
+        if winner is None or default is None or default.outcome is not Outcome.COMPLETE:
+            return None
+        return not winner.default
+
     def to_json(self) -> str:
         """Return it as JSON text."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
@@ -148,6 +155,18 @@ def summary(sweep_id: str, store: RunStore) -> Summary:
             f"The file '{SUMMARY_FILE}' of sweep {sweep_id} is damaged: {error}. Resume the sweep "
             "with more trials, which writes it again, or repeat it."
         ) from error
+
+
+def validation_films(found: Summary, search: Search, store: RunStore) -> int | None:
+    """Return how many films the trials of a sweep are judged by, None where that is not known."""
+    winner = found.winner(search)
+    try:
+        told = store.get(winner.run_id).params.get("val_films") if winner else None
+    except StoreAwayError:
+        raise
+    except TrainingError:  # somebody deleted its run
+        return None
+    return int(told) if told else None
 
 
 def by_number(children: Iterable[RunRecord]) -> dict[int, RunRecord]:
