@@ -1,6 +1,6 @@
 """Figures of a sweep: how it got on, what trials cost, which settings go together, what matters.
 
-Trials are told apart by shape as well as by colour: the settings as they are a diamond, the best a
+Trials are told apart by shape as well as by colour: the default settings are a diamond, the best a
 star, one that was ended early a cross.
 """
 
@@ -20,7 +20,7 @@ _LONGEST = 18  # characters of a word on an axis
 _KINDS = {  # marker, colour, size
     "Trial": ("circle", VALIDATION_COLOUR, 8),
     "Ended early": ("x", MARK, 7),
-    "Settings as they were": ("diamond", SECOND_COLOUR, 12),
+    "Default settings": ("diamond", SECOND_COLOUR, 12),
     "Best": ("star", "#E69F00", 15),
 }
 _SCALE = ((0.0, "#7F78D8"), (0.5, "#3E9BCF"), (1.0, "#E69F00"))  # from the worst to the best
@@ -44,7 +44,7 @@ class Tried:
         if self.best:
             return "Best"
         if self.default:
-            return "Settings as they were"
+            return "Default settings"
         return "Ended early" if self.pruned else "Trial"
 
 
@@ -65,10 +65,11 @@ def sweep_history(tried: Sequence[Tried], title: str, *, maximised: bool = True)
         title: what the figure is.
         maximised: whether a higher one is better.
     """
+    every = -(-max((each.number for each in tried), default=1) // 12)  # trials from tick to tick
     figure = go.Figure(
         layout=layout(
             _HEIGHT,
-            x={"title": {"text": "trial"}, "tickformat": "d", "nticks": 12},
+            x={"title": {"text": "trial"}, "tickformat": "d", "tick0": 1, "dtick": every},
             y={"title": {"text": title}},
         )
     )
@@ -148,6 +149,8 @@ def sweep_parallel(axes: Sequence[Axis], outcome: Axis, *, maximised: bool = Tru
         },
         labelangle=-12 if len(axes) > 3 else 0,
         labelside="top",
+        labelfont={"size": 13},
+        tickfont={"size": 12},
         unselected={"line": {"color": MARK, "opacity": 0.15}},
     )
     top = 96 if len(axes) > 3 else 56

@@ -279,7 +279,9 @@ class _Sweep:
         text = self._found.to_json()
         patiently(lambda: self._store.write_text(self._run.run_id, trials.SUMMARY_FILE, text))
         done = self._counted - len(self.open)
-        self._run.tags({TAG_PHASE: f"{done} of {self._search.trials} trials done"})
+        self._run.tags(
+            {TAG_PHASE: f"trying settings ({done} of {self._search.trials} trials done)"}
+        )
 
     def test_winner(self) -> None:
         """Have the best trial tested, which alone is.

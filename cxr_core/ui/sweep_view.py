@@ -105,7 +105,7 @@ def _table(
             outcome = "the best"
         rows.append(
             {
-                "Trial": f"{trial.number}{', as it was' if trial.default else ''}",
+                "Trial": f"{trial.number}{' (default)' if trial.default else ''}",
                 **{
                     forms.label(known[path]): forms.title(path, value)
                     for path, value in trial.values.items()
@@ -148,8 +148,8 @@ def _table(
 def _of_trial(trial: Trial, sweep: RunRecord) -> None:
     """Offer what can be done with a trial."""
     known = _known()
-    tried = ", ".join(
-        f"{forms.label(known[path]).lower()} {forms.title(path, value)}"
+    tried = " · ".join(
+        f"{forms.label(known[path])} {forms.title(path, value)}"
         for path, value in trial.values.items()
     )
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -192,16 +192,19 @@ def _figures(sweep: RunRecord, found: Summary, search: Search) -> None:
         st.caption("Figures appear here once a trial has a figure.")
         return
     title = OBJECTIVES[search.objective]
+    above = st.columns(2, gap="large", vertical_alignment="bottom")  # titles of one height
     left, right = st.columns(2, gap="large")
+    above[0].markdown("**Trial by trial**")
+    with above[1]:
+        cost = _cost(sweep, search)
     with left:
-        st.markdown("**Trial by trial**")
         charts.show(
             figures.sweep_history(tried(found, search), f"{title}", maximised=search.maximised),
             key=f"history:{sweep.run_id}",
             alt=f"{title} of each trial, and the best so far",
         )
     with right:
-        _front(sweep, found, search)
+        _front(sweep, found, search, cost)
     _parallel(sweep, found, search)
     _importance(sweep, found)
 
@@ -226,8 +229,8 @@ def tried(found: Summary, search: Search, cost: Cost | None = None) -> list[figu
     ]
 
 
-def _front(sweep: RunRecord, found: Summary, search: Search) -> None:
-    """Draw figure against cost, with those that no other trial beats in both."""
+def _cost(sweep: RunRecord, search: Search) -> Cost:
+    """Draw the title of the front with the choice of what a trial costs; return that."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**The front**", width="stretch")
         cost: Cost = st.selectbox(
@@ -239,6 +242,11 @@ def _front(sweep: RunRecord, found: Summary, search: Search) -> None:
             label_visibility="collapsed",
             width=190,
         )
+    return cost
+
+
+def _front(sweep: RunRecord, found: Summary, search: Search, cost: Cost) -> None:
+    """Draw figure against cost, with those that no other trial beats in both."""
     front = trials.front(found.trials, search, cost)
     prices = [price for trial in found.trials if (price := trial.cost(cost))]
     charts.show(
