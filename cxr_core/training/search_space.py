@@ -196,11 +196,16 @@ class SearchSpace:
 
     def to_yaml(self) -> str:
         """Return it as YAML; :meth:`from_yaml` gives the same space back."""
-        lines = (
-            yaml.safe_dump({path: what}, default_flow_style=None, sort_keys=False, width=1000)
-            for path, what in self.as_mapping().items()
-        )
-        return "".join(lines)
+        return as_text(self.as_mapping())
+
+
+def as_text(values: Mapping[str, Any]) -> str:
+    """Write what :meth:`SearchSpace.from_mapping` takes as YAML, a setting a line, unchecked."""
+    lines = (
+        yaml.safe_dump({path: what}, default_flow_style=None, sort_keys=False, width=1000)
+        for path, what in values.items()
+    )
+    return "".join(lines)
 
 
 def searchable() -> tuple[Setting, ...]:

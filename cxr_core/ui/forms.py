@@ -273,7 +273,7 @@ def widget(
             name,
             min_value=None if setting.open_minimum else _real(setting.minimum),
             max_value=None if setting.open_maximum else _real(setting.maximum),
-            step=_fine_step(setting),
+            step=fine_step(setting),
             format="%g",
             key=key,
             help=help_text,
@@ -298,7 +298,7 @@ def _whole_step(setting: Setting) -> int:
     return 32 if setting.unit == "px" else 1
 
 
-def _fine_step(setting: Setting) -> float:
+def fine_step(setting: Setting) -> float:
     """Return a step that suits the number: a tenth of the default's order of magnitude."""
     if setting.default:
         return float(10.0 ** (math.floor(math.log10(abs(float(setting.default)))) - 1))

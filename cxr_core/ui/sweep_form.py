@@ -8,7 +8,13 @@ import streamlit as st
 from cxr_core.config import RunConfig, Setting
 from cxr_core.errors import ConfigError
 from cxr_core.training.search import MOST_TRIALS, Cost, Objective, Pruner, Sampler, Search
-from cxr_core.training.search_space import Dimension, SearchSpace, searchable, suggest
+from cxr_core.training.search_space import (
+    Dimension,
+    SearchSpace,
+    as_text,
+    searchable,
+    suggest,
+)
 from cxr_core.ui import forms, notices, words
 from cxr_core.zoo import registry
 
@@ -34,7 +40,7 @@ _FIRST_TRIALS = 12
 _LARGEST = 1  # MB
 _TITLES: Mapping[str, Mapping[Any, str]] = {
     "pruner": {
-        "median": "Below the median of the others",
+        "median": "Below the median",
         "hyperband": "Hyperband",
         "none": "No trial",
     },
@@ -152,41 +158,56 @@ def _named(setting: Setting) -> str:
 
 def _dimension(setting: Setting, found: Dimension, key: str) -> Any:
     """Draw what is tried of a setting; return it as `SearchSpace.from_mapping` takes it."""
-    name = forms.label(setting)
+    for name, value in _first(found).items():
+        st.session_state.setdefault(f"{key}:{name}", value)
     if found.choices:
-        st.session_state.setdefault(f"{key}:values", list(found.choices))
-        return st.multiselect(
-            name,
+        st.multiselect(
+            forms.label(setting),
             list(found.choices),
             format_func=lambda choice: forms.title(setting.path, choice),
             key=f"{key}:values",
             help=setting.help,
             persist_state="session",
         )
-    st.session_state.setdefault(f"{key}:low", found.low)
-    st.session_state.setdefault(f"{key}:high", found.high)
-    st.session_state.setdefault(f"{key}:log", found.log)
+        return _asked(found, key)
     left, middle, right = st.columns([1, 1, 0.7], vertical_alignment="bottom")
-    ends: dict[str, Any] = {}
-    for place, end, words_of in ((left, "low", name), (middle, "high", "to")):
-        ends[end] = place.number_input(
-            words_of,
-            step=1 if found.whole else None,
-            format=None if found.whole else "%g",
+    whole = found.whole
+    for place, end, title in ((left, "low", forms.label(setting)), (middle, "high", "to")):
+        place.number_input(
+            title,
+            step=1 if whole else forms.fine_step(setting),
+            format=None if whole else "%g",
             key=f"{key}:{end}",
             help=f"{setting.help} Allowed: {setting.allowed}." if end == "low" else None,
             persist_state="session",
         )
-    ends["log"] = right.toggle(
+    right.toggle(
         "log",
         key=f"{key}:log",
         help="Each order of magnitude is tried as often.",
         persist_state="session",
         disabled=found.step is not None,
     )
+    return _asked(found, key)
+
+
+def _first(found: Dimension) -> dict[str, Any]:
+    """Return what the widgets of a dimension show at first, by the end of their keys."""
+    if found.choices:
+        return {"values": list(found.choices)}
+    return {"low": found.low, "high": found.high, "log": found.log}
+
+
+def _asked(found: Dimension, key: str) -> Any:
+    """Return what the widgets of a dimension say, as `SearchSpace.from_mapping` takes it."""
+    said = {
+        name: st.session_state.get(f"{key}:{name}", value) for name, value in _first(found).items()
+    }
+    if found.choices:
+        return said["values"]
     if found.step is not None:
-        ends = {"low": ends["low"], "high": ends["high"], "step": found.step}
-    return ends
+        return {"low": said["low"], "high": said["high"], "step": found.step}
+    return said if said["log"] else {"low": said["low"], "high": said["high"]}
 
 
 def _to_text(config: RunConfig, key: str) -> None:
@@ -194,9 +215,12 @@ def _to_text(config: RunConfig, key: str) -> None:
     if not st.session_state.get(_BY_YAML) or st.session_state.get(_TEXT):
         return
     known = {setting.path: setting for setting in searchable()}
-    found = [_suggested(known[path], config) for path in st.session_state.get(_PATHS, _FIRST)]
-    text = SearchSpace(tuple(each for each in found if each is not None)).to_yaml()
-    st.session_state[_TEXT] = text
+    chosen = {}
+    for path in st.session_state.get(_PATHS, _FIRST):
+        found = _suggested(known[path], config)
+        if found is not None:
+            chosen[path] = _asked(found, f"{key}:sweep:{path}")
+    st.session_state[_TEXT] = as_text(chosen)
 
 
 def _read_file() -> None:

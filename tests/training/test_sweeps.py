@@ -5,8 +5,9 @@ from fake_trials import SPACE, TEST, Killed, Trainer, drive, enter, numbers
 
 from cxr_core import workspace
 from cxr_core.config import RunConfig
+from cxr_core.diagnosis import bundle
 from cxr_core.errors import BundleError, ConfigError, TrainingError
-from cxr_core.training import bundle_index, folds, jobs, sweep_driver, sweeps, trials
+from cxr_core.training import bundle_index, folds, jobs, sweep_driver, sweeps, trials, worker
 from cxr_core.training.search import Search
 from cxr_core.training.search_space import SearchSpace
 from cxr_core.training.study import Asked
@@ -374,3 +375,46 @@ def test_the_figure_of_a_trial_is_that_of_the_epoch_whose_weights_are_kept(store
     (trial,) = read(sweep, store).trials
     assert (trial.epoch, trial.figures["val_auroc"], trial.epochs) == (2, 0.9, 3)
     assert (trial.seconds, trial.cost("epoch_seconds"), trial.parameters) == (6.0, 2.0, 1001)
+
+
+# -- with real trainings --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_tiny_nets_are_tried_and_the_best_goes_on_from_its_weights_to_its_test(
+    store, phantoms, monkeypatch
+):
+    """Every worker is this process: a sweep's drives it, and a trial's trains it there and then."""
+    from cxr_core.training import trainer
+
+    # Deterministic ops would stay on for the tests that follow.
+    monkeypatch.setattr(trainer.tf.config.experimental, "enable_op_determinism", lambda: None)
+    worked: list[str] = []
+
+    def work(launcher: object, run_id: str) -> None:
+        worked.append(run_id)
+        worker._run(run_id, RunStore(), workspace.run_folder(run_id) / "train.log")
+
+    monkeypatch.setattr(jobs.LocalLauncher, "start", work)
+    config = RunConfig().with_values(
+        {"data.root": str(phantoms), "image.size": 32, "optimise.epochs": 2}
+    )
+    space = SearchSpace.from_mapping({"optimise.learning_rate": {"low": 1e-6, "high": 1e-5}})
+    sweep = sweeps.start(config, Search(space, trials=2), recipe="tiny", store=store)
+    record, found = store.get(sweep), read(sweep, store)
+    assert (record.status, record.reason) == (Status.FINISHED, "")
+    assert [trial.outcome for trial in found.trials] == ["complete", "complete"]
+    winner = found.winner(trials.search(sweep, store))
+    loser = next(trial for trial in found.trials if trial is not winner)
+    assert worked == [sweep, found.trials[0].run_id, found.trials[1].run_id, winner.run_id]
+    # Its curve is that of the trial: nothing was trained anew.
+    assert list(store.curves(winner.run_id, ["val_loss"])["step"]) == [1, 2]
+    info = bundle.read(store.path(winner.run_id, "bundle"))
+    assert info.metrics["val"]["auc"] == pytest.approx(winner.figures["val_auroc"])
+    assert "chosen among 2 trials" in " ".join(info.notes)
+    assert found.test["auc"] == info.metrics["test"]["auc"]
+    assert not any(name.startswith("test_") for name in store.get(loser.run_id).metrics)
+    with pytest.raises(TrainingError, match="has no file 'bundle'"):
+        store.path(loser.run_id, "bundle")
+    assert not jobs.has_checkpoint(winner.run_id)
+    assert not jobs.has_checkpoint(loser.run_id)
