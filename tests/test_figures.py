@@ -577,7 +577,9 @@ def test_a_sweeps_parallel_coordinates_give_each_kind_of_setting_its_axis():
     assert list(flip.ticktext) == ["no", "yes"]
     assert epochs.range[0] < 4 < epochs.range[1]
     assert list(auroc.values) == [0.7, 0.8, 0.9]
-    assert list(lines.line.color) == [0.7, 0.8, 0.9]
+    assert list(lines.line.color) == [0, 1, 2]
+    lowest = figures.sweep_parallel(axes, outcome, maximised=False).data[0]
+    assert list(lowest.line.color) == [2, 1, 0]
 
 
 def test_what_mattered_most_stands_on_top():

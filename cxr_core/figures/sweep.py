@@ -15,7 +15,8 @@ from cxr_core.figures.look import GUIDE, MARK, SECOND_COLOUR, VALIDATION_COLOUR,
 
 _HEIGHT = 300  # px
 _ROW = 30  # px a bar
-_MOST_TICKS = 6
+_TICKS = 5  # of an axis of numbers
+_FEW = 4  # different numbers that each have a tick
 _LONGEST = 18  # characters of a word on an axis
 _KINDS = {  # marker, colour, size
     "Trial": ("circle", VALIDATION_COLOUR, 8),
@@ -130,7 +131,7 @@ def sweep_front(
 
 
 def sweep_parallel(axes: Sequence[Axis], outcome: Axis, *, maximised: bool = True) -> go.Figure:
-    """Draw a line a trial through its settings to its figure; a better one is drawn warmer.
+    """Draw a line a trial through its settings to its figure, coloured by its rank.
 
     Args:
         axes: the settings.
@@ -138,13 +139,14 @@ def sweep_parallel(axes: Sequence[Axis], outcome: Axis, *, maximised: bool = Tru
         maximised: whether a higher one is better.
     """
     values = np.asarray(outcome.values, dtype=np.float64)
-    scale = _SCALE if maximised else tuple((1 - at, colour) for at, colour in reversed(_SCALE))
+    # By its value, one that is far off would leave the others one colour.
+    rank = np.unique(values if maximised else -values, return_inverse=True)[1]
     figure = go.Figure(layout=layout(360, legend=False))
     figure.add_parcoords(
         dimensions=[_dimension(axis) for axis in [*axes, outcome]],
         line={
-            "color": values,
-            "colorscale": [list(stop) for stop in scale],
+            "color": rank,
+            "colorscale": [list(stop) for stop in _SCALE],
             "showscale": False,
         },
         labelangle=-12 if len(axes) > 3 else 0,
@@ -226,7 +228,7 @@ def _dimension(axis: Axis) -> dict[str, Any]:
     numbers = np.asarray(values, dtype=np.float64)
     if axis.log and (numbers > 0).all():
         low, high = (float(np.log10(end)) for end in (numbers.min(), numbers.max()))
-        ticks = np.linspace(low, high, 4) if high > low else np.array([low])
+        ticks = np.linspace(low, high, _TICKS) if high > low else np.array([low])
         return {
             "label": axis.title,
             "values": np.log10(numbers),
@@ -235,11 +237,15 @@ def _dimension(axis: Axis) -> dict[str, Any]:
             "range": _range(low, high),
         }
     low, high = float(numbers.min()), float(numbers.max())
-    found: dict[str, Any] = {"label": axis.title, "values": numbers, "range": _range(low, high)}
     different = np.unique(numbers)
-    if len(different) <= _MOST_TICKS:
-        found |= {"tickvals": different, "ticktext": [f"{number:.4g}" for number in different]}
-    return found
+    ticks = different if len(different) <= _FEW else np.linspace(low, high, _TICKS)
+    return {
+        "label": axis.title,
+        "values": numbers,
+        "tickvals": ticks,
+        "ticktext": [f"{tick:.3g}" for tick in ticks],
+        "range": _range(low, high),
+    }
 
 
 def _range(low: float, high: float) -> list[float]:

@@ -104,6 +104,12 @@ class Dimension:
             )
         return isinstance(value, float) and self.low <= value <= self.high
 
+    def readable(self, value: Scalar) -> Scalar:
+        """Return a value of a range with four digits that count, within the range."""
+        if self.values is not None or not isinstance(value, float):
+            return value
+        return min(max(float(f"{value:.4g}"), self.low), self.high)
+
     def as_yaml(self) -> Any:
         """Return it as :meth:`SearchSpace.from_mapping` takes it."""
         if self.choices:

@@ -40,8 +40,8 @@ Values = dict[str, Scalar]
 class Asked:
     """Settings that were asked for and are being tried."""
 
-    def __init__(self, trial: optuna.Trial, *, reports: bool) -> None:
-        self.values: Values = dict(trial.params)
+    def __init__(self, trial: optuna.Trial, values: Values, *, reports: bool) -> None:
+        self.values = values
         self.trial = trial
         self._reports = reports  # with two objectives Optuna takes none
         self._told = 0  # the last epoch that was reported
@@ -85,16 +85,19 @@ class Study:
             pruner=_pruner(search, epochs),
             load_if_exists=True,
         )
-        self._forget_open()
-        # With the same seed a sweep that goes on would draw what it drew at its beginning.
-        self._study.sampler = _sampler(search, seed + len(self._study.get_trials(deepcopy=False)))
+        self._seed = seed
+        self._asked_before = self._forget_open()
 
-    def _forget_open(self) -> None:
-        """Close what an earlier process asked for and did not end."""
+    def _forget_open(self) -> dict[int, Values]:
+        """Close what an earlier process asked for and did not end; return it by number."""
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.ask()
+        found = {}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if set(trial.params) == set(self._distributions) and _NUMBER in trial.user_attrs:
+                found[trial.user_attrs[_NUMBER]] = dict(trial.params)
             self._study.tell(trial.number, state=TrialState.FAIL)
+        return found
 
     def learn(self, trials: Iterable[Trial]) -> None:
         """Take over the trials that are done and not in the database."""
@@ -122,17 +125,24 @@ class Study:
                 )
             )
 
-    def ask(self, fixed: Mapping[str, Scalar] | None = None) -> Asked:
-        """Return settings to try: these, or those that the sampler thinks best."""
-        if fixed is not None:
-            self._study.enqueue_trial(self._of_space(fixed))
+    def ask(self, number: int, fixed: Mapping[str, Scalar] | None = None) -> Asked:
+        """Return settings for a trial of this number: these, or those that the sampler thinks best.
+
+        What is drawn depends on the number and on what was told so far, not on whether the sweep
+        was interrupted.
+        """
+        self._study.sampler = _sampler(self._search, self._seed + number)
+        if fixed is not None:  # as it was drawn, to the last digit, where that is known
+            drawn = self._asked_before.get(number, {})
+            same = drawn and self._readable(drawn) == self._of_space(fixed)
+            self._study.enqueue_trial(drawn if same else self._of_space(fixed))
         trial = self._study.ask(self._distributions)
-        return Asked(trial, reports=not self._search.second)
+        trial.set_user_attr(_NUMBER, number)
+        return Asked(trial, self._readable(trial.params), reports=not self._search.second)
 
     def tell(self, asked: Asked, trial: Trial) -> None:
         """Note how a trial ended."""
         figures = self._figures(trial)
-        asked.trial.set_user_attr(_NUMBER, trial.number)
         if trial.outcome is Outcome.COMPLETE and figures is not None:
             asked.worse(trial.course)  # for those after it to be compared with
             self._study.tell(asked.trial, figures)
@@ -173,6 +183,12 @@ class Study:
             found.append(trial.cost(self._search.second))
         known = [float(value) for value in found if value is not None]
         return known if len(known) == len(found) else None
+
+    def _readable(self, values: Mapping[str, Scalar]) -> Values:
+        """Return values as people would write them."""
+        return {
+            each.path: each.readable(values[each.path]) for each in self._search.space.dimensions
+        }
 
     def _of_space(self, values: Mapping[str, Scalar]) -> Values:
         """Return the varied settings among these values."""

@@ -131,36 +131,38 @@ class _Sweep:
                 except CxrError:
                     _log.exception("Trial %d cannot go on.", number)
             inside = self._space.holds(values)
-            asked = self._study.ask(values) if inside else None
+            asked = self._study.ask(number, values) if inside else None
             self._follow(run, values, asked)
         self._keep()
 
     def begin(self) -> None:
         """Start as many trials as there may be at once and are still wanted."""
         while len(self.open) < self._search.at_once and not self.whole:
+            number = max([0, *self._done, *self.open]) + 1
             default = self._space.of(self._base)
             if not self._default_begun and not self._has_default():
                 inside = self._space.holds(default)
-                self._start(default, self._study.ask(default) if inside else None)
+                asked = self._study.ask(number, default) if inside else None
+                self._start(number, default, asked)
                 continue
-            asked = self._ask()
+            asked = self._ask(number)
             if asked is None:
                 self._exhausted = True
             else:
-                self._start(asked.values, asked)
+                self._start(number, asked.values, asked)
 
     def _has_default(self) -> bool:
         complete = [t for t in self._done.values() if t.outcome is Outcome.COMPLETE]
         return any(t.default for t in [*complete, *(each.trial for each in self.open.values())])
 
-    def _ask(self) -> Asked | None:
+    def _ask(self, number: int) -> Asked | None:
         """Return settings that were not tried yet, None where there are none left."""
         tried = {
             _key(trial.values)
             for trial in [*self._done.values(), *(each.trial for each in self.open.values())]
             if trial.outcome is not Outcome.CANCELLED
         }
-        asked = self._study.ask()
+        asked = self._study.ask(number)
         size = self._space.size
         if _key(asked.values) not in tried or size is None or size > _COUNTED:
             return asked
@@ -169,12 +171,11 @@ class _Sweep:
         left = [values for values in self._space.combinations() if _key(values) not in tried]
         if not left:
             return None
-        random = np.random.default_rng(self._base.seed + len(tried))
-        return self._study.ask(left[random.integers(len(left))])
+        random = np.random.default_rng(self._base.seed + number)
+        return self._study.ask(number, left[random.integers(len(left))])
 
-    def _start(self, values: Mapping[str, Scalar], asked: Asked | None) -> None:
+    def _start(self, number: int, values: Mapping[str, Scalar], asked: Asked | None) -> None:
         """Start a trial; one that is refused is recorded as failed, with the reason."""
-        number = max([0, *self._done, *self.open]) + 1
         config = self._base.with_values(dict(values))
         self._default_begun |= config == self._base
         name = f"{jobs.run_name(self._base, self._run.recipe)[:_NAME]}, trial {number}"

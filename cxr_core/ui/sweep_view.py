@@ -35,6 +35,7 @@ _OUTCOMES = {
     Outcome.FAILED: "failed",
     Outcome.CANCELLED: "cancelled",
 }
+_IN_SIGHT = 20  # trials, above which the table scrolls
 _FEW = 20  # trials, below which importance is no more than a hint
 
 
@@ -131,10 +132,11 @@ def _table(
         selection_default=marked,
         placeholder="–",
         hide_index=True,
+        height="content" if len(rows) <= _IN_SIGHT else "auto",
         on_select="rerun",
         selection_mode="single-row",
         column_config={
-            "Trial": st.column_config.TextColumn(pinned=True),
+            "Trial": st.column_config.TextColumn(pinned=True, width=90),
             OBJECTIVES[search.objective]: st.column_config.NumberColumn(format="%.4f"),
             "By epoch": st.column_config.LineChartColumn(width=110),
             "Parameters": st.column_config.NumberColumn(format="localized"),

@@ -50,6 +50,14 @@ def test_a_value_is_in_the_space_or_it_is_not():
         assert read.holds(read.of(other)) is (path not in read.paths)
 
 
+def test_what_is_drawn_is_written_as_people_would_and_stays_in_its_range():
+    (rate,) = space(optimise__learning_rate={"low": 1.23456e-4, "high": 1e-2}).dimensions
+    assert rate.readable(0.0084591265280493) == 0.008459
+    assert rate.readable(1.2341e-4) == 1.23456e-4
+    (size,) = space(image__size={"low": 64, "high": 128, "step": 32}).dimensions
+    assert size.readable(96) == 96
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -33,7 +33,7 @@ def trial(number: int, values: dict, *course: float, outcome: Outcome = Outcome.
 
 def try_out(at: Study, number: int, *course: float) -> list[int]:
     """Try what is asked for; return the epochs after which it was said to do worse."""
-    asked = at.ask()
+    asked = at.ask(number)
     told = [
         epoch
         for epoch in range(1, len(course) + 1)
@@ -46,7 +46,7 @@ def try_out(at: Study, number: int, *course: float) -> list[int]:
 def test_what_is_asked_lies_in_the_space_and_depends_on_what_was_told(tmp_path):
     at, rates = study(tmp_path), []
     for number in range(1, 25):
-        asked = at.ask()
+        asked = at.ask(number)
         rate, optimizer = asked.values.values()
         assert 1e-4 <= rate <= 1e-2
         assert optimizer in ("adam", "adamw")
@@ -56,18 +56,28 @@ def test_what_is_asked_lies_in_the_space_and_depends_on_what_was_told(tmp_path):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_that_is_opened_again_does_not_draw_what_it_drew_before(tmp_path, sampler):
-    drawn = []
-    for _ in range(4):  # a process each
-        at = study(tmp_path, replace(SEARCH, sampler=sampler))
-        asked = at.ask()
-        drawn.append(asked.values["optimise.learning_rate"])
-    assert len(set(drawn)) == 4
+def test_a_study_that_is_opened_again_goes_on_drawing_as_if_it_had_not_been_closed(
+    tmp_path, sampler
+):
+    search, drawn = replace(SEARCH, sampler=sampler), []
+    for folder, opened in ((tmp_path / "once", 1), (tmp_path / "often", 9)):
+        folder.mkdir()
+        at, rates = study(folder, search), []
+        for number in range(1, 10):
+            if opened > 1:
+                at.ask(number)  # by a process that was killed
+                at = study(folder, search)
+            asked = at.ask(number)
+            rates.append(asked.values["optimise.learning_rate"])
+            at.tell(asked, trial(number, asked.values, 10 * rates[-1]))
+        drawn.append(rates)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 9
 
 
 def test_what_a_killed_process_asked_for_is_no_trial_of_the_next_one(tmp_path):
     at = study(tmp_path)
-    at.ask()
+    at.ask(1)
     at._study.enqueue_trial({"optimise.learning_rate": 1e-3, "optimise.optimizer": "adam"})
     states = [each.state.name for each in study(tmp_path)._study.trials]
     assert states == ["FAIL", "FAIL"]
@@ -93,7 +103,7 @@ def test_hyperband_ends_the_worse_of_many(tmp_path):
 def test_what_matters_is_told_once_there_are_trials_enough(tmp_path):
     at = study(tmp_path)
     for number in range(1, 15):
-        asked = at.ask()
+        asked = at.ask(number)
         better = asked.values["optimise.learning_rate"] < 1e-3
         at.tell(asked, trial(number, asked.values, 0.9 if better else 0.7))
         if number == 3:

@@ -221,7 +221,11 @@ def test_a_killed_sweep_goes_on_where_it_was_with_the_trial_that_was_at_work(sto
     after = read(sweep, store).trials
     assert [trial.run_id for trial in after[:3]] == [trial.run_id for trial in before]
     assert len(trainer.started) == 7  # six trials and the test of the best
-    assert len({tuple(trial.values.values()) for trial in after}) == 6
+    undisturbed = enter(store, 6)
+    drive(undisturbed, store, Trainer(store, by_trial), monkeypatch)
+    tried = [trial.values for trial in read(undisturbed, store).trials]
+    assert [trial.values for trial in after] == tried
+    assert len({tuple(values.values()) for values in tried}) == 6
     study = sweep_driver.Study(
         workspace.run_folder(sweep) / sweep_driver.STUDY_FILE,
         sweep,
