@@ -172,6 +172,7 @@ def sweep_importance(shares: Mapping[str, float]) -> go.Figure:
             70 + _ROW * len(names),
             legend=False,
             x={"tickformat": ".0%", "rangemode": "tozero", "range": [0, 1.02]},
+            y={"showgrid": False},
         )
     )
     figure.add_bar(

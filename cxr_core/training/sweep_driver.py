@@ -22,11 +22,13 @@ from cxr_core.evaluation import HEADLINES
 from cxr_core.training import folds, jobs, trials
 from cxr_core.training.study import Asked, Study
 from cxr_core.training.tracking import (
+    TAG_DATA,
     TAG_NESTED,
     TAG_NOTES,
     TAG_PARENT,
     TAG_PHASE,
     TAG_PRUNED,
+    TAG_SYNTHETIC,
     TAG_TRIAL,
     TAG_UNTESTED,
     Request,
@@ -219,6 +221,8 @@ class _Sweep:
             trial = patiently(partial(self._measure, run, each.trial))
             each.trial = trial
             if trial.outcome is not Outcome.OPEN:
+                known = {tag: run.tags[tag] for tag in (TAG_DATA, TAG_SYNTHETIC) if tag in run.tags}
+                self._run.tags(known)  # the films as the worker found them
                 self._close(number, trial)
             elif (
                 each.asked is not None

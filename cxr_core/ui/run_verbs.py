@@ -137,6 +137,8 @@ def _more_trials(record: RunRecord, here: str) -> None:
         return
     counted = sum(trial.outcome is not trials.Outcome.CANCELLED for trial in found.trials)
     whole = record.status is Status.FINISHED
+    if whole and counted >= MOST_TRIALS:
+        return
     label = "More trials" if whole else "Resume"
     with st.popover(label, icon=":material/resume:", key=f"{here}:more:{record.run_id}"):
         st.markdown(f"{words.count(counted, 'trial')} made. How many shall there be in all?")
