@@ -42,6 +42,7 @@ class Trainer:
         self.tested: list[str] = []
         self.at_work: dict[str, int] = {}  # epochs done
         self.most_at_work = 0
+        self.fault = ""  # what a test fails of
         self.before_tick: Callable[[], None] = lambda: None
 
     def start(self, run_id: str) -> None:
@@ -61,6 +62,8 @@ class Trainer:
         run, store = self.store.get(run_id), self.store
         if run.request == "cancel":
             return self._end(run_id, Status.CANCELLED)
+        if not run.untested and self.fault:
+            return self._end(run_id, Status.FAILED, self.fault)
         if not run.untested:
             self.tested.append(run_id)
             store.write_text(run_id, "evaluation.json", json.dumps({"test": TEST}))

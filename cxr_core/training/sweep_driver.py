@@ -188,12 +188,20 @@ class _Sweep:
             TAG_TRIAL: str(number),
             TAG_UNTESTED: "true",
         }
-        recipe = self._run.recipe
         store = self._store
+        start = partial(
+            jobs.start,
+            config,
+            recipe=self._run.recipe,
+            name=name,
+            tags=tags,
+            store=store,
+            launcher=self._launcher,
+        )
         try:
-            run_id = jobs.start(
-                config, recipe=recipe, name=name, tags=tags, store=store, launcher=self._launcher
-            )
+            run_id = patiently(
+                start
+            )  # where a first try left a run of this number, the last counts
         except StoreAwayError:
             raise
         except CxrError as error:
@@ -232,8 +240,8 @@ class _Sweep:
             ):
                 _log.info("Trial %d does worse than others after epoch %d.", number, trial.epochs)
                 tags = {TAG_PRUNED: str(trial.epochs)}
-                self._store.set_tags(run.run_id, tags)
-                self._store.request(run.run_id, "stop")
+                patiently(partial(self._store.set_tags, run.run_id, tags))
+                patiently(partial(self._store.request, run.run_id, "stop"))
 
     def _read(self, run_id: str) -> RunRecord:
         return jobs.bury_if_dead(self._store.get(run_id), self._store)
@@ -275,7 +283,7 @@ class _Sweep:
     def _ask_of(self, run_id: str, request: Request) -> None:
         run = patiently(lambda: self._store.get(run_id))
         if run.status.active and run.request != request:
-            self._store.request(run_id, request)
+            patiently(lambda: self._store.request(run_id, request))
 
     def _keep(self) -> None:
         """Write down how the sweep stands."""
@@ -339,8 +347,9 @@ class _Sweep:
             )
             notes = [*run.tags.get(TAG_NOTES, "").splitlines(), note]
             about = {TAG_UNTESTED: "", TAG_NOTES: "\n".join(dict.fromkeys(notes))}
-            self._store.set_tags(run.run_id, about)
-            self._store.queue_again(run.run_id)
+            # In this order: killed in between, it is not taken for one that has a model.
+            patiently(partial(self._store.queue_again, run.run_id))
+            patiently(partial(self._store.set_tags, run.run_id, about))
             jobs.launch(run.run_id, self._store, self._launcher)
         while True:
             run = patiently(lambda: self._read(winner.run_id))

@@ -237,6 +237,39 @@ def test_a_killed_sweep_goes_on_where_it_was_with_the_trial_that_was_at_work(sto
     assert sorted(trial.user_attrs["trial"] for trial in told) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_sweep_killed_while_the_best_is_tested_waits_for_that_test(store, monkeypatch):
+    sweep = enter(store, 2)
+    trainer = Trainer(store, by_trial)
+
+    def kill_at_the_test():
+        if any(not store.get(run_id).untested for run_id in trainer.at_work):
+            raise Killed
+
+    trainer.before_tick = kill_at_the_test
+    assert drive(sweep, store, trainer, monkeypatch) is Status.FAILED
+    trainer.before_tick = lambda: None
+    sweeps.resume(sweep, store=store, launcher=Asks([]))
+    assert drive(sweep, store, trainer, monkeypatch) is Status.FINISHED
+    assert len(trainer.started) == 3
+    assert read(sweep, store).test == TEST
+
+
+def test_a_best_trial_that_cannot_be_tested_is_named_and_tried_again(store, monkeypatch):
+    sweep = enter(store, 2)
+    trainer = Trainer(store, by_trial)
+    trainer.fault = "The disk is full."
+    with pytest.raises(TrainingError, match=r"The best trial, 2, could not be tested: The disk"):
+        drive(sweep, store, trainer, monkeypatch)
+    said = trials.conclusion(read(sweep, store), trials.search(sweep, store))
+    assert said.endswith("It could not be tested: The disk is full.")
+    store.set_status(sweep, Status.FAILED)
+    trainer.fault = ""
+    sweeps.resume(sweep, store=store, launcher=Asks([]))
+    assert drive(sweep, store, trainer, monkeypatch) is Status.FINISHED
+    assert outcomes(sweep, store) == ["complete", "complete"]
+    assert len(trainer.started) == 4
+
+
 class Asks:
     """A launcher that starts nothing and remembers."""
 
