@@ -1,15 +1,16 @@
 """Trials of a sweep as their workers would train them, epoch by epoch, without a training."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from cxr_core.config import RunConfig
-from cxr_core.training import search_space, sweep_driver, sweeps
+from cxr_core.training import jobs, search_space, sweep_driver, sweeps
 from cxr_core.training.search import Search
-from cxr_core.training.tracking import TAG_PARENT, TAG_TRIAL, RunStore, Status
+from cxr_core.training.tracking import TAG_PARENT, TAG_TRIAL, TAG_WORKER, RunStore, Status
 from cxr_core.training.writer import RunWriter
 
 SPACE = search_space.SearchSpace.from_mapping(
@@ -51,6 +52,7 @@ class Trainer:
         self.most_at_work = max(self.most_at_work, len(self.at_work))
         parameters = 1000 + self.store.get(run_id).trial
         self.store.log_params(run_id, {"parameters": parameters, "val_films": 45})
+        self.store.set_tags(run_id, {TAG_WORKER: jobs.worker_name(os.getpid())})
         self.store.set_status(run_id, Status.RUNNING)
 
     def tick(self, seconds: float = 0) -> None:
