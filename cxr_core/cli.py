@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from cxr_core.diagnosis.evaluate import Evaluated
     from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.diagnosis.scoring import Scored
+    from cxr_core.training.search import Search
     from cxr_core.training.tracking import RunRecord, RunStore
+    from cxr_core.training.trials import Trial
 
 T = TypeVar("T")
 
@@ -240,6 +242,107 @@ def cross_validate(
         "this terminal is closed; Ctrl-C cancels it."
     )
     _see_through(run_id, order.store, as_json=as_json)
+
+
+@app.command()
+def sweep(
+    config: Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")] = "",
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file: a setting a line, and what is tried of it, a list of values or "
+            "{low, high, log, step}.",
+            metavar="SPACE",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="How many in all, the settings as they are the first; 20 by default."),
+    ] = None,
+    data: DataFolder = "",
+    set_: Changes = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="val_auroc (by default), val_accuracy or val_loss, at the epoch whose weights "
+            "are kept."
+        ),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Option(
+            help="What is kept low besides: seconds (of training), epoch_seconds, parameters. "
+            "Without pruning."
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="What chooses settings: tpe (by default) or random.")
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(help="What ends trials that do worse early: median, hyperband, none."),
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(help="Trials in the queue together; those of one machine still take turns."),
+    ] = None,
+    resume_: Annotated[
+        str,
+        typer.Option(
+            "--resume",
+            help="Go on with a sweep that has ended or was killed; with --trials make more.",
+            metavar="RUN",
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Search settings for the best validation figure, each tried in a run; Ctrl-C cancels.
+
+    Trials are judged by validation films alone; the best of them is tested at the end.
+    """
+    from cxr_core.training import sweeps
+    from cxr_core.training.tracking import RunStore
+
+    how = {
+        "objective": objective,
+        "second": second,
+        "sampler": sampler,
+        "pruner": pruner,
+        "at_once": at_once,
+    }
+    asked = {name: value for name, value in how.items() if value is not None}
+    if resume_:
+        if config or space or data or set_ or asked:
+            raise typer.BadParameter(
+                "A sweep goes on as it began: beside --resume there is only --trials."
+            )
+        store = RunStore()
+        run_id = store.find(resume_).run_id
+        sweeps.resume(run_id, trials, store=store)
+    else:
+        if not config or space is None:
+            raise typer.BadParameter("Name a configuration, and a search space with --space.")
+        search = _search(space, trials, asked)
+        order = _order(config, data, set_)
+        store = order.store
+        run_id = sweeps.start(
+            order.settings, search, recipe=order.recipe, store=store, catalog=order.catalog
+        )
+    _say(
+        f"Sweep {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it, and "
+        f"'sweep --resume {run_id[:8]}' goes on with it."
+    )
+    _see_through(run_id, store, as_json=as_json)
+
+
+def _search(space: Path, trials: int | None, asked: Mapping[str, Any]) -> "Search":
+    """Return what a sweep is to do."""
+    from cxr_core.training.search import Search
+    from cxr_core.training.search_space import SearchSpace
+
+    how = {"pruner": "none"} if asked.get("second") else {}
+    search = Search(SearchSpace.from_file(space), **{**how, **asked})
+    return search.of(trials).checked()
 
 
 @app.command()
@@ -538,14 +641,19 @@ def move(
 
 @runs_app.command()
 def resume(run: RunId, as_json: AsJson = False) -> None:
-    """Let a failed run go on from its last checkpoint, a cross-validation with what it lacks."""
-    from cxr_core.training import cross_validation, jobs
+    """Let a failed run go on from its last checkpoint; a cross-validation or a sweep with what it
+    lacks.
+    """
+    from cxr_core.training import cross_validation, jobs, sweeps
     from cxr_core.training.tracking import Kind, RunStore
 
     store = RunStore()
     record = store.find(run)
     run_id = record.run_id
-    (cross_validation if record.kind is Kind.FOLDS else jobs).resume(run_id, store=store)
+    if record.kind is Kind.SWEEP:
+        sweeps.resume(run_id, store=store)
+    else:
+        (cross_validation if record.kind is Kind.FOLDS else jobs).resume(run_id, store=store)
     _tell_queued(run_id, store, as_json=as_json)
 
 
@@ -814,8 +922,9 @@ def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
     from cxr_core.training import jobs
     from cxr_core.training.tracking import TAG_NOTES, Kind, Status
 
-    if record.kind is Kind.FOLDS:
-        _tell_folds(record, store, as_json=as_json)
+    if record.kind in (Kind.FOLDS, Kind.SWEEP):
+        tell = _tell_folds if record.kind is Kind.FOLDS else _tell_sweep
+        tell(record, store, as_json=as_json)
         return
     bundle = str(store.path(record.run_id, "bundle")) if record.has_model else None
     _say(_ending(record, bundle))
@@ -845,6 +954,8 @@ def _follow(run_id: str, store: "RunStore") -> "RunRecord":
     kind = store.get(run_id).kind
     if kind is Kind.FOLDS:
         return _follow_folds(run_id, store)
+    if kind is Kind.SWEEP:
+        return _follow_sweep(run_id, store)
     if kind is Kind.ENSEMBLE:
         return _follow_steps(run_id, store)
     told: set[str] = set()
@@ -958,6 +1069,92 @@ def _tell_folds(record: "RunRecord", store: "RunStore", *, as_json: bool) -> Non
         )
 
 
+def _follow_sweep(run_id: str, store: "RunStore") -> "RunRecord":
+    """Show how the trials of a sweep get on until it has ended."""
+    from cxr_core.training import jobs, trials
+
+    search = trials.search(run_id, store)
+    told: set[int] = set()
+    with _bar("trials") as progress:
+        task = progress.add_task("", total=search.trials)
+
+        def show(record: "RunRecord") -> None:
+            ended = [
+                trial
+                for trial in trials.summary(run_id, store).trials
+                if trial.outcome is not trials.Outcome.OPEN
+            ]
+            for trial in ended:
+                if trial.number not in told:
+                    told.add(trial.number)
+                    line = _trial_line(trial, search.objective)
+                    progress.console.print(line, highlight=False, markup=False)
+            counted = [trial for trial in ended if trial.outcome is not trials.Outcome.CANCELLED]
+            progress.update(task, description=record.phase, completed=len(counted))
+
+        return jobs.wait(run_id, store, show)
+
+
+def _trial_line(trial: "Trial", objective: str) -> str:
+    settings = ", ".join(f"{path} {_value(value)}" for path, value in trial.values.items())
+    figure = trial.figures.get(objective)
+    found = f", {objective} {figure:.4f} at epoch {trial.epoch}" if figure is not None else ""
+    why = f": {trial.reason}" if trial.reason else ""
+    which = f"Trial {trial.number}{' (the settings as they are)' if trial.default else ''}"
+    return f"{which} {trial.outcome} after {trial.epochs} epochs{found} ({settings}){why}"
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _tell_sweep(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
+    """Tell what the trials of a sweep say together."""
+    from cxr_core.training import trials
+
+    search = trials.search(record.run_id, store)
+    found = trials.summary(record.run_id, store)
+    winner, default = found.winner(search), found.default
+    table = Table("Trial", *search.space.paths, search.objective, "Epochs", "Minutes", "Outcome")
+    for trial in found.trials:
+        marks = " default" * trial.default + " best" * (trial is winner)
+        table.add_row(
+            f"{trial.number}{marks}",
+            *(_value(value) for value in trial.values.values()),
+            _number(trial.figures.get(search.objective)),
+            str(trial.epochs),
+            f"{trial.seconds / 60:.1f}",
+            str(trial.outcome),
+        )
+    _say(table)
+    films = trials.validation_films(found, search, store)
+    said = trials.conclusion(found, search, films)
+    why = f": {record.reason}" if record.reason else "."
+    _say(f"The sweep {record.status}{escape(why)} {escape(said)}".rstrip())
+    if as_json:
+        _print_json(
+            {
+                "run_id": record.run_id,
+                "status": str(record.status),
+                "objective": search.objective,
+                "second": search.second,
+                "sampler": search.sampler,
+                "pruner": search.pruner,
+                "trials_wanted": search.trials,
+                "space": search.space.as_mapping(),
+                "trials": [asdict(trial) for trial in found.trials],
+                "importance": dict(found.importance),
+                "default": default.number if default else None,
+                "best": winner.number if winner else None,
+                "beats_default": found.beats_default(search),
+                "validation_films": films,
+                "test": found.test,
+                "conclusion": said,
+                **({"reason": record.reason} if record.reason else {}),
+            }
+        )
+
+
 _EPOCH_METRICS = ("train_loss", "val_loss", "val_accuracy", "val_auroc")
 
 
@@ -973,6 +1170,12 @@ def _epochs(run_id: str, store: "RunStore") -> int:
 
 
 def _ending(record: "RunRecord", bundle: str | None) -> str:
+    if record.untested and record.status.has_model:
+        figure = _number(record.metrics.get("val_auroc"))
+        return (
+            f"The trial {record.status} after {record.duration / 60:.1f} min: validation AUROC "
+            f"{figure} at its last epoch. It is judged by validation films alone, and has no model."
+        )
     if bundle is None:
         why = f": {record.reason}" if record.reason else "."
         return f"[red]The run {record.status}{escape(why)}[/red]"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+from fake_trials import Trainer, drive
 from typer.testing import CliRunner
 
 from cxr_core import NOT_FOR_CLINICAL_USE, workspace
@@ -60,16 +61,18 @@ def test_help_needs_no_tensorflow() -> None:
 
 
 def test_every_verb_of_the_design_is_there() -> None:
-    for verb in (
+    verbs = (
         "train",
         "cross-validate",
+        "sweep",
         "ensemble",
         "evaluate",
         "predict",
         "serve",
         "runs",
         "doctor",
-    ):
+    )
+    for verb in verbs:
         result = run(verb, "--help")
         assert result.exit_code == 0, verb
     assert run("data", "phantom", "--help").exit_code == 0
@@ -506,3 +509,63 @@ def test_an_ensemble_of_what_cannot_be_joined_is_a_sentence(
 ) -> None:
     assert "There is no run 'nothing'" in refused("ensemble", "nothing", queued[0])
     assert "has no model to join: it is queued" in refused("ensemble", queued[0][:8], queued[1])
+
+
+# -- sweeps ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    file = tmp_path / "space.yaml"
+    file.write_text("optimise.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n")
+    return file
+
+
+def test_a_sweep_is_started_followed_and_gone_on_with(
+    space: Path, phantoms: Path, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is this process: it drives the sweep as soon as somebody waits for it."""
+    trainer = Trainer(store, lambda number, _: [0.5, 0.6, 0.7 + number / 100])
+    monkeypatch.setattr(jobs.LocalLauncher, "start", lambda *_: None)
+    wait = jobs.wait
+
+    def driven(run_id: str, store: RunStore, show: Any) -> RunRecord:
+        drive(run_id, store, trainer, monkeypatch)
+        return wait(run_id, store, show)
+
+    monkeypatch.setattr(jobs, "wait", driven)
+    asked = ("--trials", 2, "--data", phantoms, "--set", "optimise.epochs=3", "--pruner", "none")
+    result = run("sweep", "plain_cnn", "--space", space, *asked, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert (answer["status"], answer["best"], answer["default"]) == ("finished", 2, 1)
+    assert answer["beats_default"] is True
+    assert answer["test"]["auc"] == 0.875
+    assert [trial["outcome"] for trial in answer["trials"]] == ["complete", "complete"]
+    said = " ".join(result.stderr.split())
+    assert "Trial 1 (the settings as they are) complete after 3 epochs" in said
+    assert "The sweep finished. Trial 2 beats the default settings" in said
+
+    sweep = answer["run_id"]
+    assert "has all its trials" in refused("sweep", "--resume", sweep)
+    result = run("sweep", "--resume", sweep[:8], "--trials", 3, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["best"] == 3
+    assert "runs resume" not in result.stderr
+
+
+def test_a_sweep_of_what_is_not_allowed_is_a_sentence(
+    space: Path, phantoms: Path, store: RunStore, tmp_path: Path
+) -> None:
+    start = ("sweep", "plain_cnn", "--data", phantoms)
+    assert "search space with --space" in refused(*start)
+    said = refused(*start, "--space", space, "--objective", "test_auc")
+    assert "Nothing may be chosen by test films." in said
+    said = refused(*start, "--space", space, "--pruner", "median", "--second", "parameters")
+    assert "no trial can be pruned" in said
+    wide = tmp_path / "wide.yaml"
+    wide.write_text("image.size: {low: 8, high: 64}\nimage.zoom: [1, 2]\n")
+    assert "image.size cannot be 8. Allowed: 32 to 1024." in refused(*start, "--space", wide)
+    assert "there is only --trials" in refused("sweep", "quick", "--resume", "abcd")
+    assert "There is no run 'abcd'" in refused("sweep", "--resume", "abcd")
+    assert store.list() == []

@@ -524,3 +524,65 @@ def test_a_cascade_starts_at_the_trained_network():
     line = figures.cascade(["dense", "conv"], [0.5, 0.1]).data[0]
     assert list(line.y) == [1.0, 0.5, 0.1]
     assert list(line.customdata) == ["none", "dense", "conv"]
+
+
+# -- a sweep --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried():
+    return [
+        figures.Tried(1, 0.80, default=True, cost=100.0),
+        figures.Tried(2, 0.70, pruned=True, cost=40.0),
+        figures.Tried(3, 0.75, cost=50.0),
+        figures.Tried(4, 0.90, best=True, cost=400.0),
+        figures.Tried(5, 0.85, cost=None),
+    ]
+
+
+def test_a_sweeps_history_marks_kinds_by_shape_and_runs_along_the_best_so_far(tried):
+    drawn = traces(figures.sweep_history(tried, "Validation AUROC"))
+    assert list(drawn["Best so far"].y) == [0.80, 0.80, 0.90, 0.90, 0.90]
+    assert list(drawn["Best so far"].x) == [1, 3, 4, 5, 5]
+    assert list(drawn["Ended early"].x) == [2]
+    symbols = {drawn[name].marker.symbol for name in ("Trial", "Ended early", "Best")}
+    assert len(symbols) == 3
+    lowest = traces(figures.sweep_history(tried, "Validation loss", maximised=False))
+    assert list(lowest["Best so far"].y) == [0.80, 0.75, 0.75, 0.75, 0.75]
+
+
+def test_a_sweeps_front_is_drawn_through_complete_trials_that_have_a_cost(tried):
+    figure = figures.sweep_front(tried, [3, 1, 4], "Validation AUROC", "Parameters", log=True)
+    drawn = traces(figure)
+    assert list(drawn["Front"].x) == [50.0, 100.0, 400.0]
+    assert "Ended early" not in drawn
+    assert list(drawn["Trial"].x) == [50.0]
+    assert figure.layout.xaxis.type == "log"
+
+
+def test_a_sweeps_parallel_coordinates_give_each_kind_of_setting_its_axis():
+    axes = [
+        figures.Axis("Learning rate", [1e-4, 1e-2, 1e-3], log=True),
+        figures.Axis("Optimizer", ["SGD", "Adam", "SGD"]),
+        figures.Axis("Mirror half", [True, False, True]),
+        figures.Axis("Epochs", [4, 4, 4]),
+    ]
+    outcome = figures.Axis("Validation AUROC", [0.7, 0.8, 0.9])
+    (lines,) = figures.sweep_parallel(axes, outcome).data
+    rate, optimizer, flip, epochs, auroc = lines.dimensions
+    assert list(rate.values) == pytest.approx([-4, -2, -3])
+    assert rate.ticktext[0] == "0.0001"
+    assert list(optimizer.ticktext) == ["Adam", "SGD"]
+    assert list(optimizer.values) == [1, 0, 1]
+    assert list(flip.ticktext) == ["no", "yes"]
+    assert epochs.range[0] < 4 < epochs.range[1]
+    assert list(auroc.values) == [0.7, 0.8, 0.9]
+    assert list(lines.line.color) == [0, 1, 2]
+    lowest = figures.sweep_parallel(axes, outcome, maximised=False).data[0]
+    assert list(lowest.line.color) == [2, 1, 0]
+
+
+def test_what_mattered_most_stands_on_top():
+    (bars,) = figures.sweep_importance({"Learning rate": 0.75, "Head": 0.25}).data
+    assert list(bars.y) == ["Head", "Learning rate"]  # from below
+    assert list(bars.text) == ["25 %", "75 %"]

@@ -17,6 +17,14 @@ from cxr_core.figures.results import (
     score_bins,
     score_histogram,
 )
+from cxr_core.figures.sweep import (
+    Axis,
+    Tried,
+    sweep_front,
+    sweep_history,
+    sweep_importance,
+    sweep_parallel,
+)
 from cxr_core.figures.thinning import MOST_POINTS
 from cxr_core.figures.training import (
     RUN_COLOURS,
@@ -35,8 +43,10 @@ __all__ = [
     "NOTHING",
     "RUN_COLOURS",
     "RUN_MARKERS",
+    "Axis",
     "Line",
     "Lines",
+    "Tried",
     "balance",
     "best_epoch",
     "by_group",
@@ -62,4 +72,8 @@ __all__ = [
     "sensitivity_curve",
     "shortcuts",
     "sparkline",
+    "sweep_front",
+    "sweep_history",
+    "sweep_importance",
+    "sweep_parallel",
 ]

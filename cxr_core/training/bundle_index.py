@@ -93,6 +93,16 @@ def resolve(spec: str, store: RunStore | None = None) -> Path:
             f"Run {run.run_id} is a cross-validation and has no model of its own. Name one of its "
             "folds, or make an ensemble of them."
         )
+    if run.kind is Kind.SWEEP:
+        raise BundleError(
+            f"Run {run.run_id} is a sweep and has no model of its own. Name its best trial, which "
+            "has one, or train its settings."
+        )
+    if run.untested and run.status.has_model:
+        raise BundleError(
+            f"Run {run.run_id} is a trial of a sweep and has no model: only the best of them gets "
+            "one. Train its settings as a run of their own."
+        )
     if not run.has_model:
         raise BundleError(
             f"Run {run.run_id} has no model: it is {run.status}. Name a finished run."

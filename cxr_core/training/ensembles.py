@@ -137,6 +137,11 @@ def _members(asked: Sequence[RunRecord], store: RunStore) -> list[RunRecord]:
             raise TrainingError(
                 f"Run {record.run_id} is an ensemble itself. Name the runs it was made of."
             )
+        elif record.kind is Kind.SWEEP:
+            raise TrainingError(
+                f"Run {record.run_id} is a sweep. Name runs that have a model, such as its best "
+                "trial."
+            )
         else:
             runs.append(record)
     for run in runs:

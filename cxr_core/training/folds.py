@@ -145,7 +145,7 @@ def _results(
 
 
 def children(parent_id: str, store: RunStore) -> list[RunRecord]:
-    """Return the runs of a cross-validation's folds, the newest first."""
+    """Return the runs of a cross-validation's folds, or of a sweep's trials, the newest first."""
     return store.list(tags={TAG_PARENT: parent_id})
 
 

@@ -84,6 +84,12 @@ _LAUNCH_GRACE = 60.0  # seconds that a run may be without a worker's name
 # its clock may be minutes off.
 _SILENCE = 600.0  # seconds
 _CROWDED = 90.0  # percent; a machine whose memory was fuller than this may have run out of it
+_WITH_PARTS = (Kind.FOLDS, Kind.SWEEP)  # whose entries are the parents of runs
+_KIND_WORDS = {
+    Kind.FOLDS: "a cross-validation",
+    Kind.ENSEMBLE: "an ensemble",
+    Kind.SWEEP: "a sweep",
+}
 _LOG_END = 50  # lines in which a library's last cry is looked for
 
 
@@ -187,6 +193,7 @@ def start(
     config: RunConfig,
     *,
     recipe: str = "",
+    name: str = "",
     tags: Mapping[str, str] | None = None,
     store: RunStore | None = None,
     launcher: Launcher | None = None,
@@ -197,6 +204,7 @@ def start(
     Args:
         config: what to train.
         recipe: the recipe it came from, for people.
+        name: what to call the run; by default as the configuration says.
         tags: more tags of the run.
         store: where runs are kept.
         launcher: who starts the worker.
@@ -211,7 +219,7 @@ def start(
     require_sound(config, store, catalog or open_films(config))
     run_id = store.create(
         config,
-        name=run_name(config, recipe),
+        name=name or run_name(config, recipe),
         tags={**about_films(config), **(tags or {}), TAG_RECIPE: recipe, TAG_PHASE: _WAITING},
     )
     launch(run_id, store, launcher)
@@ -258,7 +266,7 @@ def about_films(config: RunConfig) -> dict[str, str]:
 def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | None = None) -> None:
     """Queue a failed run again: it goes on from its last checkpoint, under the same id.
 
-    A cross-validation is resumed by `cross_validation.resume`.
+    A cross-validation is resumed by `cross_validation.resume`, a sweep by `sweeps.resume`.
 
     Raises:
         TrainingError: there is nothing to go on from (the text says why), a check found an error,
@@ -272,6 +280,8 @@ def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | N
         reason = why_not_resumed(record)
         if record.kind is Kind.FOLDS:
             reason = reason or f"Run {run_id} is a cross-validation; its folds are trained, not it."
+        if record.kind is Kind.SWEEP:
+            reason = reason or f"Run {run_id} is a sweep; its trials are trained, not it."
         if reason:
             raise TrainingError(reason)
         if record.kind is Kind.TRAINING:
@@ -289,6 +299,14 @@ def why_not_resumed(record: RunRecord) -> str:
     if record.kind is Kind.FOLDS:  # what is missing can be trained at any time
         done = f"Run {record.run_id} is finished: all its folds have their models."
         return done if folds.complete(record) else ""
+    if record.kind is Kind.SWEEP:  # more trials can be made at any time
+        done = f"Run {record.run_id} is finished: it has all its trials. Ask for more of them."
+        return done if record.status is Status.FINISHED else ""
+    if record.untested and record.status.has_model:
+        return (
+            f"Run {record.run_id} is {record.status}: it is a trial of a sweep and was judged on "
+            "validation films alone. Train its settings as a run of their own."
+        )
     if record.has_model:
         return (
             f"Run {record.run_id} is {record.status} and has its model. Repeat it to train another."
@@ -347,8 +365,9 @@ def repeat(
     store = store or RunStore()
     record = store.get(run_id)
     if record.kind is not Kind.TRAINING:
-        what = "a cross-validation" if record.kind is Kind.FOLDS else "an ensemble"
-        raise TrainingError(f"Run {run_id} is {what}, which is no training: make another one.")
+        raise TrainingError(
+            f"Run {run_id} is {_KIND_WORDS[record.kind]}, which is no training: make another one."
+        )
     before = store.config(run_id)
     config = before.with_values(dict(changes or {}))
     return start(
@@ -368,7 +387,7 @@ def fold_tags(parent: str, number: int) -> dict[str, str]:
 
 def _family(record: RunRecord, store: RunStore) -> dict[str, str]:
     """Return the tags of a run's place in a cross-validation that still lacks it."""
-    if not record.parent:
+    if not record.fold:
         return {}
     try:
         done = folds.complete(store.get(record.parent))
@@ -382,8 +401,8 @@ def _family(record: RunRecord, store: RunStore) -> dict[str, str]:
 def stop_early(run_id: str, store: RunStore | None = None) -> None:
     """Ask a run to end its training now, keep its best weights, and finish with a bundle.
 
-    A run that was asked to cancel is cancelled nevertheless. Of a cross-validation the fold in
-    training ends early, and those that wait are not trained.
+    A run that was asked to cancel is cancelled nevertheless. Of a cross-validation or a sweep the
+    fold or trial in training ends early, and those that wait are not trained.
     """
     _ask(run_id, "stop", store or RunStore())
 
@@ -391,14 +410,15 @@ def stop_early(run_id: str, store: RunStore | None = None) -> None:
 def cancel(run_id: str, store: RunStore | None = None) -> None:
     """Ask a run to end now and keep nothing; one that waits in the queue leaves it.
 
-    Of a cross-validation the folds that are done keep their models.
+    Of a cross-validation the folds that are done keep their models, of a sweep the trials that are
+    done their figures.
     """
     _ask(run_id, "cancel", store or RunStore())
 
 
 def _ask(run_id: str, what: Request, store: RunStore) -> None:
     store.request(run_id, what)
-    if store.get(run_id).kind is Kind.FOLDS:
+    if store.get(run_id).kind in _WITH_PARTS:
         for child in folds.children(run_id, store):
             if child.status.active:
                 store.request(child.run_id, what)
@@ -445,8 +465,8 @@ def move(run_id: str, where: Direction, store: RunStore | None = None) -> None:
 def delete(run_id: str, store: RunStore | None = None) -> None:
     """Take an ended run off the list, and its files, model and checkpoint off this machine.
 
-    What was published of it stays. A cross-validation goes with its folds; one that is complete
-    keeps its figures when a fold goes.
+    What was published of it stays. A cross-validation goes with its folds, a sweep with its trials;
+    one that is complete keeps its figures when a part of it goes.
 
     Raises:
         TrainingError: there is no such run, or it has not ended.
@@ -455,7 +475,7 @@ def delete(run_id: str, store: RunStore | None = None) -> None:
     record = bury_if_dead(store.get(run_id), store)
     if record.status.active:
         raise TrainingError(f"Run {run_id} is {record.status}. Cancel it before you delete it.")
-    if record.kind is Kind.FOLDS:
+    if record.kind in _WITH_PARTS:
         for child in folds.children(run_id, store):
             delete(child.run_id, store)
     store.delete(run_id)

@@ -85,6 +85,7 @@ class Kind(StrEnum):
     TRAINING = "training"  # of one network
     FOLDS = "folds"  # a cross-validation: sums up trainings of its own, has no worker and no model
     ENSEMBLE = "ensemble"  # joins the networks of other runs; its worker trains nothing
+    SWEEP = "sweep"  # tries settings in trainings of their own; its worker orders and follows them
 
 
 # MLflow knows five states; which of ours it is, where one of its stands for two, is a tag.
@@ -118,9 +119,12 @@ TAG_RESUMED = "cxr.resumed"  # how often the run was resumed; absent where never
 TAG_CODE = "cxr.code"  # version of the code that trains, with its commit where it is a checkout
 TAG_SETTINGS = "cxr.settings"  # see :func:`settings_key`
 TAG_KIND = "cxr.kind"  # see `Kind`; absent from a training
-TAG_PARENT = "cxr.parent"  # of a fold's training: the id of its cross-validation
+TAG_PARENT = "cxr.parent"  # of a fold or a trial: the id of its cross-validation or its sweep
 TAG_FOLD = "cxr.fold"  # of a fold's training: which fold it holds out, from 1
 TAG_SUMMED = "cxr.summed"  # of a cross-validation: which runs its summary is made of
+TAG_TRIAL = "cxr.trial"  # of a trial of a sweep: its number, from 1
+TAG_UNTESTED = "cxr.untested"  # of a trial: "true" where its training ends before test and bundle
+TAG_PRUNED = "cxr.pruned"  # of a trial: after which epoch its sweep ended it, as others did better
 TAG_NESTED = "mlflow.parentRunId"  # the same as TAG_PARENT; by it MLflow's own pages nest runs
 
 
@@ -152,17 +156,31 @@ class RunRecord:
     @property
     def has_model(self) -> bool:
         """True where the entry has a bundle."""
-        return self.status.has_model and self.kind is not Kind.FOLDS
+        return (
+            self.status.has_model
+            and self.kind in (Kind.TRAINING, Kind.ENSEMBLE)
+            and not self.untested
+        )
 
     @property
     def parent(self) -> str:
-        """The cross-validation that this run is a fold of; "" for a run of its own."""
+        """The cross-validation or the sweep that this run is a part of; "" for one of its own."""
         return self.tags.get(TAG_PARENT, "")
 
     @property
     def fold(self) -> int:
         """Which fold the run holds out, from 1; 0 for one that is no fold."""
         return int(self.tags.get(TAG_FOLD) or 0)
+
+    @property
+    def trial(self) -> int:
+        """Which trial of a sweep the run is, from 1; 0 for one that is no trial."""
+        return int(self.tags.get(TAG_TRIAL) or 0)
+
+    @property
+    def untested(self) -> bool:
+        """True for a trial that is judged on validation films alone, and leaves no bundle."""
+        return self.tags.get(TAG_UNTESTED) == "true"
 
     @property
     def request(self) -> Request | None:

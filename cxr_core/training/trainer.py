@@ -35,7 +35,8 @@ _ALTERED = 128  # films altered at once; bounds the memory
 class Trained:
     """How a training ended."""
 
-    info: bundle.BundleInfo  # of the bundle that is now an artefact of the run
+    # Of the bundle that is now an artefact of the run; None for a trial, which leaves none.
+    info: bundle.BundleInfo | None
     stopped: bool  # True where training ended early by request
 
 
@@ -65,6 +66,8 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
         films = teachers.teach(films, config, run, chosen, checkpoints)
     run.phase("building the network")
     fitted = fit(films, config, run, chosen, checkpoints)
+    if run.untested:  # else settings would be chosen among so many looks at the test films
+        return Trained(None, fitted.stopped)
     model = network.for_inference(fitted.weights, config, len(films.classes))
 
     run.phase("choosing the threshold")

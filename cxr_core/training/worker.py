@@ -1,8 +1,9 @@
 """The process that trains one run: ``python -m cxr_core.training.worker RUN_ID``.
 
-Waits for its turn, trains (or joins the members of an ensemble, which needs no turn), and leaves in
-the run store how it ended: with a bundle, or with the reason in words. A run that failed keeps its
-checkpoint, from which it can be resumed.
+Waits for its turn, trains (or joins the members of an ensemble, or drives a sweep, which need no
+turn), and leaves in the run store how it ended: with a bundle, or with the reason in words. A run
+that failed keeps its checkpoint, from which it can be resumed; so does a trial of a sweep, as it
+may be the one that is tested.
 """
 
 import errno
@@ -94,14 +95,19 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
         except Exception:
             _log.exception("The log could not be kept with the run.")  # how it ended matters more
         patiently(lambda: store.set_status(run_id, status, reason))
-    if status is not Status.FAILED:
+    if status is not Status.FAILED and not (status.has_model and _is_trial(run_id, store)):
         jobs.drop_checkpoint(run_id)
     _tell_parent(run_id, store)
     return status
 
 
+def _is_trial(run_id: str, store: RunStore) -> bool:
+    """Tell if a run is a trial that may yet be tested: its sweep drops what it kept otherwise."""
+    return patiently(lambda: store.get(run_id)).untested
+
+
 def _tell_parent(run_id: str, store: RunStore) -> None:
-    """Bring the cross-validation that a run is a fold of up to date.
+    """Bring the cross-validation or the sweep that a run is a part of up to date.
 
     Whoever reads it next would do so: a fault here is no fault of the run.
     """
@@ -110,7 +116,9 @@ def _tell_parent(run_id: str, store: RunStore) -> None:
         if parent:
             jobs.bury_if_dead(store.get(parent), store)
     except Exception:
-        _log.exception("The cross-validation could not be summed up; its next reader will do it.")
+        _log.exception(
+            "What the run is a part of is not up to date; its next reader will see to it."
+        )
 
 
 def in_words(error: BaseException) -> str:
@@ -152,9 +160,16 @@ def environment() -> str:
 
 
 def _train(run_id: str, store: RunStore) -> Status:
+    """Do what the entry is there for; return how it ended."""
+    kind = patiently(lambda: store.get(run_id)).kind
+    if kind is Kind.SWEEP:
+        from cxr_core.training import sweep_driver  # Optuna: for this worker alone
+
+        with RunWriter(store, run_id) as run:
+            return sweep_driver.drive(store, run)
     patiently(lambda: store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"}))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported
-    if patiently(lambda: store.get(run_id)).kind is Kind.ENSEMBLE:
+    if kind is Kind.ENSEMBLE:
         with RunWriter(store, run_id) as run:
             ensembles.build(store, run)
         return Status.FINISHED

@@ -58,6 +58,7 @@ class RunWriter:
         record = patiently(lambda: store.get(run_id))
         self.name = record.name
         self.recipe = record.tags.get(TAG_RECIPE, "")  # "" where it came from none
+        self.untested = record.untested  # a trial of a sweep: the training alone is wanted
         self.recorded = record.params  # what an earlier worker recorded, where the run was resumed
         self._store = store
         self._request: Request | None = None

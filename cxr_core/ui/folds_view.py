@@ -17,13 +17,13 @@ EVERY = 5.0  # seconds between two looks at one that is at work
 
 
 def top_level(runs: Sequence[RunRecord], opened: Collection[str] = ()) -> list[RunRecord]:
-    """Return the runs that a list should show: folds stand in their cross-validation.
+    """Return the runs that a list should show: folds and trials stand in what they are part of.
 
     Args:
         runs: all runs.
         opened: ids of those that are shown in any case.
     """
-    parents = {run.run_id for run in runs if run.kind is Kind.FOLDS}
+    parents = {run.run_id for run in runs if run.kind in (Kind.FOLDS, Kind.SWEEP)}
     return [run for run in runs if run.parent not in parents or run.run_id in opened]
 
 

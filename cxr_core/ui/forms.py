@@ -172,6 +172,20 @@ def run_settings(
     return values
 
 
+def label(setting: Setting) -> str:
+    """Return what a setting is called on a page, with its unit."""
+    return _LABELS.get(setting.path, setting.label)
+
+
+def title(path: str, value: Scalar) -> str:
+    """Write a setting's value as the form does: "AdamW", "on", "0.00125"."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return _TITLES.get(path, {}).get(str(value), str(value))
+
+
 def fill(key: str, values: Values) -> None:
     """Have the form of that key show these values; before it is drawn, as in a callback."""
     for path, value in values.items():
@@ -235,16 +249,16 @@ def widget(
         options: for a text setting that is a choice here, each option with its title.
         disabled: whether the setting does nothing as things are.
     """
-    label = _LABELS.get(setting.path, setting.label)
+    name = label(setting)
     # Not the widget's own first value: Streamlit warns where that and a filled-in one meet.
     st.session_state.setdefault(key, value)
     if options is not None or setting.choices:
         titles = options if options is not None else _TITLES.get(setting.path, {})
         names = list(options) if options is not None else list(setting.choices)
         return st.selectbox(
-            label,
+            name,
             names,
-            format_func=lambda name: titles.get(name, name),
+            format_func=lambda option: titles.get(option, option),
             key=key,
             help=setting.help,
             persist_state="session",
@@ -252,12 +266,12 @@ def widget(
         )
     if setting.type is bool:
         return st.toggle(
-            label, key=key, help=setting.help, persist_state="session", disabled=disabled
+            name, key=key, help=setting.help, persist_state="session", disabled=disabled
         )
     help_text = f"{setting.help} Allowed: {setting.allowed}."
     if setting.type is int:
         return st.number_input(
-            label,
+            name,
             min_value=_whole(setting.minimum),
             max_value=_whole(setting.maximum),
             step=_whole_step(setting),
@@ -269,10 +283,10 @@ def widget(
     if setting.type is float:
         # An open bound is left to RunConfig, whose sentence then stands beside the button.
         return st.number_input(
-            label,
+            name,
             min_value=None if setting.open_minimum else _real(setting.minimum),
             max_value=None if setting.open_maximum else _real(setting.maximum),
-            step=_fine_step(setting),
+            step=fine_step(setting),
             format="%g",
             key=key,
             help=help_text,
@@ -280,7 +294,7 @@ def widget(
             disabled=disabled,
         )
     return st.text_input(
-        label, key=key, help=setting.help, persist_state="session", disabled=disabled
+        name, key=key, help=setting.help, persist_state="session", disabled=disabled
     )
 
 
@@ -297,7 +311,7 @@ def _whole_step(setting: Setting) -> int:
     return 32 if setting.unit == "px" else 1
 
 
-def _fine_step(setting: Setting) -> float:
+def fine_step(setting: Setting) -> float:
     """Return a step that suits the number: a tenth of the default's order of magnitude."""
     if setting.default:
         return float(10.0 ** (math.floor(math.log10(abs(float(setting.default)))) - 1))

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -11,9 +12,27 @@ import streamlit as st
 from cxr_core.config import RunConfig, Scalar
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import ConfigError, CxrError
-from cxr_core.training import bundle_index, cross_validation, folds, jobs, recipes
+from cxr_core.training import (
+    bundle_index,
+    cross_validation,
+    folds,
+    jobs,
+    recipes,
+    sweeps,
+    trials,
+)
+from cxr_core.training.search import Search
 from cxr_core.training.tracking import TAG_RECIPE, TAG_RESUMED, Kind, RunRecord, Status
-from cxr_core.ui import datasets, forms, layers_view, loaders, notices, words, yaml_view
+from cxr_core.ui import (
+    datasets,
+    forms,
+    layers_view,
+    loaders,
+    notices,
+    sweep_form,
+    words,
+    yaml_view,
+)
 from cxr_core.zoo import registry
 
 FIRST_RECIPE = "quick"
@@ -22,7 +41,7 @@ _STARTS = {"none": "Random", "imagenet": "ImageNet"}
 _WATCHED = "watched_run"
 _STARTED = "started_at"
 _PRESSED = "start_pressed"  # session key: which button was, in this very run of the page
-_ONE, _FOLDS = "one", "folds"  # a run, or one a fold
+_ONE, _FOLDS, _SWEEP = "one", "folds", "sweep"  # a run, one a fold, or one a trial
 _NUMBER = "folds_wanted"  # session key: how many folds
 _DOUBLE_CLICK = 3.0  # seconds in which a second press is the same wish, not another run
 _LOOKED_AGAIN = 15  # seconds until the list of bundles is made anew
@@ -131,8 +150,18 @@ def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabl
         args=(_ONE,),
     )
     _folds(chosen, seconds, enabled=enabled)
+    search = sweep_form.panel(
+        chosen.config,
+        _key(str(st.session_state[RECIPE])),
+        seconds,
+        enabled=enabled,
+        press=partial(_press, _SWEEP),
+    )
     pressed = st.session_state.pop(_PRESSED, "")
-    if pressed and enabled:
+    if pressed == _SWEEP:
+        if search is not None and enabled:
+            _start_sweep(chosen, search, catalog)
+    elif pressed and enabled:
         _start(chosen, catalog, pressed)
 
 
@@ -194,6 +223,7 @@ def _besides(run: RunRecord, runs: Sequence[RunRecord]) -> float | None:
     known = all(name in run.params for name in ("optimise.epochs", "train_films"))
     if (
         run.status is not Status.FINISHED
+        or not run.has_model
         or run.ended is None
         or TAG_RESUMED in run.tags
         or not known
@@ -225,13 +255,26 @@ def repeat(record: RunRecord) -> None:
         TrainingError: the run's configuration is gone.
         ConfigError: it is of another version of the app, and this one does not know its settings.
     """
-    recipe = record.tags.get(TAG_RECIPE, "")
     config = loaders.store().config(record.run_id)
+    when = f"{record.created:%d %b %H:%M} UTC"
+    use(config, record, f"run {record.name} of {when}", record.name)
+    if record.kind is Kind.SWEEP:
+        sweep_form.fill(trials.search(record.run_id, loaders.store()))
+
+
+def use(config: RunConfig, record: RunRecord, source: str, title: str) -> None:
+    """Fill the form with settings, and choose their films; before the page is drawn.
+
+    Args:
+        config: the settings.
+        record: the entry they come from.
+        source: what that is, as it stands in a sentence.
+        title: what to call a run of them that has no name.
+    """
+    recipe = record.tags.get(TAG_RECIPE, "")
     if recipe in recipes.names():
         st.session_state[RECIPE] = recipe
-    when = f"{record.created:%d %b %H:%M} UTC"
-    source = f"run {record.name} of {when}"
-    fill(config, Filled(source, config.name or record.name.replace("_", " "), recipe))
+    fill(config, Filled(source, config.name or title.replace("_", " "), recipe))
     _take_films(config)
 
 
@@ -314,6 +357,21 @@ def _start(chosen: Chosen, catalog: Catalog, what: str) -> None:
         return
     watch(started)
     st.rerun()
+
+
+def _start_sweep(chosen: Chosen, search: Search, catalog: Catalog) -> None:
+    """Start a sweep and show it, or say why it cannot be started."""
+    if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
+        return
+    st.session_state[_STARTED] = time.monotonic()
+    try:
+        sweep = sweeps.start(
+            chosen.config, search, recipe=chosen.recipe, store=loaders.store(), catalog=catalog
+        )
+    except CxrError as error:
+        notices.wrong(error)
+        return
+    st.switch_page("pages/runs.py", query_params={"run": sweep})
 
 
 def _recipe() -> str:

@@ -5,10 +5,20 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.training import cross_validation, jobs
+from cxr_core.training import cross_validation, jobs, sweeps, trials
+from cxr_core.training.search import MOST_TRIALS
 from cxr_core.training.tracking import TAG_DATA, Kind, RunRecord, Status
 from cxr_core.ui import launch, loaders, notices, words
 
+_STOPS = {
+    Kind.FOLDS: "End the fold in training early; those that wait are not trained.",
+    Kind.SWEEP: "End the trial in training early, make no more, and test the best of those done.",
+}
+_CANCELS = {
+    Kind.FOLDS: "End the folds that are not done? Those that are keep their models.",
+    Kind.SWEEP: "End the trial in training and the sweep? Trials that are done keep their figures.",
+}
+_MORE = 8  # trials that are offered on top of those there are
 _REFUSED = "verb_refused"  # session key: why the last wish was not granted
 
 
@@ -64,7 +74,9 @@ def _requests(record: RunRecord, here: str) -> None:
         key=f"{here}:stop",
         icon=":material/stop_circle:",
         type="secondary",
-        help="End after this step, keep the best weights so far and test them.",
+        help=_STOPS.get(
+            record.kind, "End after this step, keep the best weights so far and test them."
+        ),
         disabled=asked is not None or record.status is not Status.RUNNING,
     )
     with st.popover(
@@ -73,12 +85,14 @@ def _requests(record: RunRecord, here: str) -> None:
         disabled=asked == "cancel",
         key=f"{here}:cancel:{record.run_id}",
     ):
-        st.markdown("End the run and keep nothing of it?")
+        st.markdown(_CANCELS.get(record.kind, "End the run and keep nothing of it?"))
         _verb("Yes, cancel the run", jobs.cancel, record, key=f"{here}:cancelled", type="primary")
 
 
 def _afterwards(record: RunRecord, here: str) -> None:
-    if record.status is Status.FAILED:
+    if record.kind is Kind.SWEEP:
+        _more_trials(record, here)
+    elif record.status is Status.FAILED:
         why_not = jobs.why_not_resumed(record)
         folds = record.kind is Kind.FOLDS
         how = "Train what is missing." if folds else "Go on from the last checkpoint, same name."
@@ -108,8 +122,41 @@ def _afterwards(record: RunRecord, here: str) -> None:
         what = "run and its files, its model among them,"
         if record.kind is Kind.FOLDS:
             what = "cross-validation, all its folds and their models"
+        elif record.kind is Kind.SWEEP:
+            what = "sweep, all its trials and the model of the best"
         st.markdown(f"Take this {what} off this machine?")
         _verb("Yes, delete the run", jobs.delete, record, key=f"{here}:deleted", type="primary")
+
+
+def _more_trials(record: RunRecord, here: str) -> None:
+    """Offer to go on with a sweep that has ended, with as many trials as it lacks, or with more."""
+    try:
+        search = trials.search(record.run_id, loaders.store())
+        found = trials.summary(record.run_id, loaders.store())
+    except CxrError:  # its page says what is wrong
+        return
+    counted = sum(trial.outcome is not trials.Outcome.CANCELLED for trial in found.trials)
+    whole = record.status is Status.FINISHED
+    if whole and counted >= MOST_TRIALS:
+        return
+    label = "More trials" if whole else "Resume"
+    with st.popover(label, icon=":material/resume:", key=f"{here}:more:{record.run_id}"):
+        st.markdown(f"{words.count(counted, 'trial')} made. How many shall there be in all?")
+        number = st.number_input(
+            "Trials in all",
+            max(1, counted + whole),
+            MOST_TRIALS,
+            min(MOST_TRIALS, counted + _MORE) if whole else max(search.trials, counted, 1),
+            step=1,
+            key=f"{here}:trials:{record.run_id}",
+        )
+        _verb(
+            "Go on",
+            lambda run_id, store: sweeps.resume(run_id, int(number), store=store),
+            record,
+            key=f"{here}:resume",
+            type="primary",
+        )
 
 
 def _move(record: RunRecord, where: jobs.Direction, icon: str, *, disabled: bool) -> None:

@@ -17,6 +17,7 @@ from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_DEVICE,
     TAG_NOTES,
+    TAG_PRUNED,
     TAG_RECIPE,
     TAG_SYNTHETIC,
     Kind,
@@ -37,6 +38,7 @@ from cxr_core.ui import (
     publish_view,
     results_view,
     subgroups_view,
+    sweep_view,
     trust_view,
     words,
 )
@@ -162,6 +164,8 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
     """
     monitor.heading(run, "runs")
     st.caption(_origin(run))
+    if run.trial:
+        _of_sweep(run, runs)
     if run.status is Status.FAILED:
         monitor.reason(run)
     summary = evaluation(run).get("test")
@@ -171,8 +175,28 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
         actions(run, here="runs")
     if run.kind is Kind.FOLDS:
         folds_view.show(run, runs)
+    elif run.kind is Kind.SWEEP:
+        sweep_view.show(run)
     else:
         _tabs(run, runs)
+
+
+def _of_sweep(trial: RunRecord, runs: Sequence[RunRecord]) -> None:
+    """Say which sweep a run is a trial of, with the way there."""
+    sweep = next((run for run in runs if run.run_id == trial.parent), None)
+    if sweep is None:
+        return
+    after = trial.tags.get(TAG_PRUNED, "")
+    early = f" Ended after epoch {after}, as others did better." if after else ""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"Trial {trial.trial} of {words.plain(sweep.name)}.{early}", width="content")
+        if st.button(
+            "Open the sweep",
+            key=f"sweep_of:{trial.run_id}",
+            icon=":material/arrow_upward:",
+            type="tertiary",
+        ):
+            st.switch_page("pages/runs.py", query_params={"run": sweep.run_id})
 
 
 def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
@@ -198,6 +222,12 @@ def _tabs(run: RunRecord, runs: Sequence[RunRecord]) -> None:
 
 def _judged(run: RunRecord, tab: str) -> None:
     """Draw a tab about what the run's model is worth."""
+    if run.untested:
+        st.markdown(
+            "A trial of a sweep is judged by validation films alone; only the best of them is "
+            "tested and has a model. Train its settings as a run of their own to test them."
+        )
+        return
     if not run.has_model:
         st.markdown("A run is tested when its training has ended; this one has no result.")
         return
