@@ -285,8 +285,8 @@ def _later_visits(page: "Page", films: str, views: Sequence[View], rounds: int) 
 
 def measure(setting: Setting) -> list[Figure]:
     """Return the times of the first page and of all changes, and the server's peak memory."""
-    runs, films = setting.pick(2, 50, 50), setting.pick(60, 600, 5_000)
-    rows, rounds = setting.pick(100, 10_000, 100_000), setting.pick(1, 3, 5)
+    runs, films = setting.pick(2, 20, 50), setting.pick(60, 300, 5_000)
+    rows, rounds = setting.pick(100, 3_000, 100_000), setting.pick(1, 2, 5)
     with chromium() as browser, tempfile.TemporaryDirectory() as name:
         home, peer = Path(name) / "workspace", Path(name) / "peer.py"
         peer.write_text(PEER, encoding="utf-8")

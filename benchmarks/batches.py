@@ -141,7 +141,7 @@ def _training_rate(model: "keras.Model", source: "tf.data.Dataset", steps: int) 
 def measure(setting: Setting) -> list[Figure]:
     """Return the rate of a second epoch, and of training on batches against one in memory."""
     size, epochs = setting.pick(64, 224, 224), setting.pick(1, 2, 5)
-    turns, steps = setting.pick(1, 3, 6), setting.pick(2, 4, 8)
+    turns, steps = setting.pick(1, 2, 6), setting.pick(2, 4, 8)
     folder = str(setting.films.resolve())
     with tempfile.TemporaryDirectory() as home:
         found = harness.call(measured, folder, size, epochs, turns, steps, CXR_HOME=home)

@@ -93,8 +93,8 @@ def measure(setting: Setting) -> list[Figure]:
 
     from cxr_core.diagnosis.predictor import Predictor, load
 
-    films, library_films = setting.pick(2, 20, 40), setting.pick(1, 5, 10)
-    size, rounds = setting.pick(64, 224, 224), setting.pick(1, 3, 5)
+    films, library_films = setting.pick(2, 20, 40), setting.pick(1, 4, 10)
+    size, rounds = setting.pick(64, 224, 224), setting.pick(1, 2, 5)
     files = [cv2.imencode(".png", pixels)[1].tobytes() for pixels in drawn(films)]
     read = [images.read(data, f"{i}.png") for i, data in enumerate(files)]
     with tempfile.TemporaryDirectory() as name:

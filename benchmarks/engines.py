@@ -1,10 +1,10 @@
 """Whether another engine answers for films faster than the predictor, with the same weights.
 
 The predictor's traced graph against `keras.Model.predict`, ONNX Runtime and OpenVINO, for one film
-and for a batch, in float32 on two threads, each in a process of its own. All are given uint8
-squares and return logits; ours returns features and what the gate looks at besides. The Keras model
-is converted to ONNX once, which both engines read. OpenVINO would choose bfloat16 on a processor
-that has it, and then differ in the third digit.
+and for a batch, in float32 on two threads; each engine in a process of its own, which asks one
+network after the other. All are given uint8 squares and return logits; ours returns features and
+what the gate looks at besides. Keras models are converted to ONNX once, which both engines read.
+OpenVINO would choose bfloat16 on a processor that has it, and then differ in the third digit.
 """
 
 import functools
@@ -30,6 +30,8 @@ BATCHES = (1, 32)
 _MOST_AHEAD = 1.5
 _MOST_APART = 1e-4  # of two probabilities of the same film
 
+_KERAS, _ONNX, _FILMS = "model.keras", "model.onnx", "films.npy"
+
 Engine = Callable[[np.ndarray], np.ndarray]  # films float32 (n, size, size, 1) -> logits
 
 
@@ -53,70 +55,84 @@ NETWORKS = (Network("efficientnet_lite0", 160, "pneumonia_v1"), Network("plain_c
 # -- in processes of their own ---------------------------------------------------------------------
 
 
-def prepare(folder: str, architecture: str, size: int, bundle: str) -> dict[str, Any]:
-    """Leave the Keras model and films for it in a folder."""
+def prepare(folder: str) -> dict[str, Any]:
+    """Leave each network's Keras model and films for it in a folder of its own in this one."""
     import cxr_core.zoo  # noqa: F401  registers the networks
     from cxr_core import images
     from cxr_core.data import phantom
     from cxr_core.zoo import registry
 
-    model = Path(folder) / "model.keras"
-    if bundle:
-        shutil.copy(harness.REPOSITORY / "models" / bundle / model.name, model)
-    else:
-        registry.build(architecture, size=size, outputs=1, seed=0).save(model)
     kinds = ("NORMAL", "PNEUMONIA")
     drawn = [
         phantom.draw(kinds[number % 2], np.random.default_rng(number)).pixels
         for number in range(max(BATCHES))
     ]
-    np.save(
-        Path(folder) / "films.npy",
-        np.stack([images.to_square(pixels, size, "squash") for pixels in drawn]),
-    )
+    for network in NETWORKS:
+        own = Path(folder) / network.words
+        own.mkdir()
+        if network.bundle:
+            shutil.copy(harness.REPOSITORY / "models" / network.bundle / _KERAS, own)
+        else:
+            built = registry.build(network.architecture, size=network.size, outputs=1, seed=0)
+            built.save(own / _KERAS)
+        squares = [images.to_square(pixels, network.size, "squash") for pixels in drawn]
+        np.save(own / _FILMS, np.stack(squares))
     return {}
 
 
 def convert(folder: str) -> dict[str, Any]:
-    """Write the Keras model as ONNX."""
-    model = _keras_model(folder)
-    model(np.zeros((1, *model.input_shape[1:]), np.float32))  # else Keras refuses to export it
-    model.export(_onnx(folder), format="onnx", verbose=False)
+    """Write the Keras models as ONNX."""
+    for network in NETWORKS:
+        own = Path(folder) / network.words
+        model = _keras_model(own)
+        model(np.zeros((1, *model.input_shape[1:]), np.float32))  # else Keras refuses to export it
+        model.export(str(own / _ONNX), format="onnx", verbose=False)
     return {}
 
 
-def ours(folder: str, times: int, architecture: str) -> dict[str, Any]:
+def ours(folder: str, times: int) -> dict[str, Any]:
     """Ask the predictor's graph."""
     import cxr_core.zoo  # noqa: F401  registers the networks
     from cxr_core.diagnosis import single_pass
     from cxr_core.zoo import registry
 
-    model, cam_layer = _keras_model(folder), registry.get(architecture).cam_layer
-    looks = single_pass.look_layers(model, cam_layer)
-    graph = single_pass.SinglePass(model, (cam_layer,), looks)
-    return _measure(lambda films: graph.answers(films).logits, folder, times)
+    def engine(network: Network, own: Path) -> Engine:
+        model, cam_layer = _keras_model(own), registry.get(network.architecture).cam_layer
+        looks = single_pass.look_layers(model, cam_layer)
+        graph = single_pass.SinglePass(model, (cam_layer,), looks)
+        return lambda films: graph.answers(films).logits
+
+    return _measured(engine, folder, times)
 
 
-def keras_predict(folder: str, times: int, architecture: str) -> dict[str, Any]:
+def keras_predict(folder: str, times: int) -> dict[str, Any]:
     """Ask `keras.Model.predict`."""
-    model = _keras_model(folder)
-    return _measure(lambda films: model.predict(_floats(films), verbose=0), folder, times)
+
+    def engine(network: Network, own: Path) -> Engine:
+        model = _keras_model(own)
+        return lambda films: model.predict(_floats(films), verbose=0)
+
+    return _measured(engine, folder, times)
 
 
-def onnx_runtime(folder: str, times: int, architecture: str) -> dict[str, Any]:
+def onnx_runtime(folder: str, times: int) -> dict[str, Any]:
     """Ask ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    session = onnxruntime.InferenceSession(
-        _onnx(folder), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return _measure(lambda films: session.run(None, {name: _floats(films)})[0], folder, times)
+
+    def engine(network: Network, own: Path) -> Engine:
+        session = onnxruntime.InferenceSession(
+            str(own / _ONNX), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        return lambda films: session.run(None, {name: _floats(films)})[0]
+
+    return _measured(engine, folder, times)
 
 
-def openvino(folder: str, times: int, architecture: str) -> dict[str, Any]:
+def openvino(folder: str, times: int) -> dict[str, Any]:
     """Ask OpenVINO, without the package by which it reports each use to its maker."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # not to be imported
     import openvino
@@ -126,68 +142,79 @@ def openvino(folder: str, times: int, architecture: str) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = openvino.Core().compile_model(_onnx(folder), "CPU", settings)
-    return _measure(lambda films: compiled(_floats(films))[0], folder, times)
+
+    def engine(network: Network, own: Path) -> Engine:
+        compiled = openvino.Core().compile_model(str(own / _ONNX), "CPU", settings)
+        return lambda films: compiled(_floats(films))[0]
+
+    return _measured(engine, folder, times)
 
 
-def _keras_model(folder: str) -> Any:
+def _keras_model(folder: Path) -> Any:
     import keras
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    return keras.saving.load_model(Path(folder) / "model.keras", compile=False)
-
-
-def _onnx(folder: str) -> str:
-    return str(Path(folder) / "model.onnx")
+    return keras.saving.load_model(folder / _KERAS, compile=False)
 
 
 def _floats(squares: np.ndarray) -> np.ndarray:
     return squares[..., None].astype(np.float32)
 
 
-def _measure(ask: Engine, folder: str, times: int) -> dict[str, Any]:
-    """Return the median time of a call by batch, ms, and the probabilities of all films."""
-    films = np.load(Path(folder) / "films.npy")
-    taken = {}
-    for batch in BATCHES:
-        given = films[:batch]
-        calls = max(2, times // math.isqrt(batch))  # those with more films take longer
-        seconds = harness.seconds(functools.partial(ask, given), calls, warm_up=2)
-        taken[str(batch)] = 1000 * statistics.median(seconds)
-    logits = np.asarray(ask(films), np.float64)[:, 0]
-    return {"ms": taken, "probabilities": (1 / (1 + np.exp(-logits))).tolist()}
+def _measured(engine: Callable[[Network, Path], Engine], folder: str, times: int) -> dict[str, Any]:
+    """Return by network the median time of a call by batch, ms, and all films' probabilities."""
+    found = {}
+    for network in NETWORKS:
+        own = Path(folder) / network.words
+        films, ask = np.load(own / _FILMS), engine(network, own)
+        taken = {}
+        for batch in BATCHES:
+            given = films[:batch]
+            calls = max(2, times // math.isqrt(batch))  # those with more films take longer
+            seconds = harness.seconds(functools.partial(ask, given), calls, warm_up=2)
+            taken[str(batch)] = 1000 * statistics.median(seconds)
+        logits = np.asarray(ask(films), np.float64)[:, 0]
+        probabilities = (1 / (1 + np.exp(-logits))).tolist()
+        found[network.words] = {"ms": taken, "probabilities": probabilities}
+    return found
 
 
 # -- the case --------------------------------------------------------------------------------------
+
+SIDES: dict[str, tuple[Callable[[str, int], dict[str, Any]], bool]] = {  # whether it is a peer
+    "ours": (ours, False),
+    "model.predict": (keras_predict, False),
+    "ONNX Runtime": (onnx_runtime, True),
+    "OpenVINO": (openvino, True),
+}
 
 
 def measure(setting: Setting) -> list[Figure]:
     """Return each network's figures in all engines."""
     peer = peers.python()
-    return [figure for network in NETWORKS for figure in _figures(network, setting, peer)]
-
-
-def _figures(network: Network, setting: Setting, peer: str) -> list[Figure]:
-    rounds, times = setting.pick(1, 2, 5), setting.pick(4, 40, 100)
-    engines = {
-        "ours": (ours, {}),
-        "model.predict": (keras_predict, {}),
-        "ONNX Runtime": (onnx_runtime, {"python": peer}),
-        "OpenVINO": (openvino, {"python": peer}),
-    }
+    rounds, times = setting.pick(1, 1, 5), setting.pick(4, 30, 100)
     with tempfile.TemporaryDirectory() as folder:
-        harness.call(prepare, folder, network.architecture, network.size, network.bundle)
+        harness.call(prepare, folder)
         harness.call(convert, folder, python=peer)
-        found = harness.by_turns(
-            {
-                name: functools.partial(
-                    harness.call, engine, folder, times, network.architecture, **where
-                )
-                for name, (engine, where) in engines.items()
-            },
-            rounds,
+        sides = {
+            name: functools.partial(
+                harness.call, engine, folder, times, **({"python": peer} if is_peer else {})
+            )
+            for name, (engine, is_peer) in SIDES.items()
+        }
+        found = harness.by_turns(sides, rounds)
+    return [
+        figure
+        for network in NETWORKS
+        for figure in _figures(
+            network, {name: [row[network.words] for row in rows] for name, rows in found.items()}
         )
+    ]
+
+
+def _figures(network: Network, found: dict[str, list[dict[str, Any]]]) -> list[Figure]:
+    """Return the figures of one network from what each engine found of it, by round."""
     figures = []
     for batch in map(str, BATCHES):
         words = f"{network.words}, {batch} at a time"
@@ -198,9 +225,9 @@ def _figures(network: Network, setting: Setting, peer: str) -> list[Figure]:
                 f"{words}: {name}, as fast as ours",
                 taken["ours"],
                 taken[name],
-                most=_MOST_AHEAD if where else None,
+                most=_MOST_AHEAD if is_peer else None,
             )
-            for name, (_, where) in engines.items()
+            for name, (_, is_peer) in SIDES.items()
             if name != "ours"
         ]
     figures += [
@@ -210,7 +237,7 @@ def _figures(network: Network, setting: Setting, peer: str) -> list[Figure]:
             "",
             most=_MOST_APART,
         )
-        for name in engines
+        for name in SIDES
         if name != "ours"
     ]
     return figures

@@ -74,7 +74,7 @@ def measure(setting: Setting) -> list[Figure]:
     if not dirty.is_dir():
         raise MissingError(f"there is no folder {dirty}")
     with tempfile.TemporaryDirectory() as home:
-        most = setting.pick(30, 1_000, 1_000)
+        most = setting.pick(30, 250, 1_000)
         found = harness.call(reviewed, str(dirty), str(clean), most, CXR_HOME=home)
     return [
         Figure(f"films labelled {SUSPECT}", found["films"], "films"),

@@ -104,7 +104,7 @@ def measure(setting: Setting) -> list[Figure]:
         model, folder = Path(name) / "bundle", Path(name) / "films"
         write_bundle(model, size, "imagenet", gate=True)
         folder.mkdir()
-        bits = write_films(folder, setting.pick(20, 200, 400))
+        bits = write_films(folder, setting.pick(20, 120, 400))
         found = rates(model, folder, rounds)
         table = str(Path(name) / "answers.csv")
         peak = harness.process(_PREDICT, str(model), str(folder), "--csv", table, CXR_HOME=name)

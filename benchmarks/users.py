@@ -215,7 +215,7 @@ async def _at_rest(server: Server, name: str, data: bytes) -> float:
 
 def measure(setting: Setting) -> list[Figure]:
     """Return what went wrong, how long users waited, and the memory that they left behind."""
-    users, films = setting.pick(2, 10, 10), setting.pick(2, 4, 20)
+    users, films = setting.pick(2, 10, 10), setting.pick(2, 2, 20)
     size = setting.pick(64, 224, 224)
     with tempfile.TemporaryDirectory() as home:
         found = harness.call(met, users, films, size, CXR_HOME=home)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import growth, harness
+from benchmarks import growth, harness, twins
 from benchmarks.__main__ import CASES
 from benchmarks.harness import Case, Figure, MissingError, Result, Setting
 from benchmarks.kept import Kept, RefusedError
+from cxr_core.data import likeness
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -248,6 +249,14 @@ def test_a_run_with_a_case_that_broke_off_fails(
     with pytest.raises(SystemExit, match="1"):
         command.main()
     assert "second: Of second." in capsys.readouterr().out
+
+
+def test_the_tree_that_twins_are_measured_against_finds_the_same(tmp_path: Path):
+    path = str(tmp_path / "thumbnails.npy")
+    twins.write_thumbnails(path, 601)
+    found = twins.ours(path)["pairs"]
+    assert [view for _, _, view in found] == list(likeness.VIEWS)
+    assert found == twins.with_a_tree(path)["pairs"]
 
 
 @pytest.mark.slow
