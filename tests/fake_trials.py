@@ -19,7 +19,15 @@ SPACE = search_space.SearchSpace.from_mapping(
         "optimise.optimizer": ["adam", "adamw"],
     }
 )
-TEST = {"auc": 0.875, "n": 90, "patients": 62, "ci95": {"auc": [0.8, 0.93]}, "accuracy": 0.9}
+TEST = {
+    "n": 90,
+    "patients": 62,
+    "auc": 0.875,
+    "sensitivity": 0.9,
+    "specificity": 0.8,
+    "threshold": 0.4,
+    "ci95": {"auc": [0.8, 0.93]},
+}
 
 Course = Callable[[int, RunConfig], Sequence[float]]  # trial, settings -> AUROC by epoch
 

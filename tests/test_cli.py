@@ -566,6 +566,6 @@ def test_a_sweep_of_what_is_not_allowed_is_a_sentence(
     wide = tmp_path / "wide.yaml"
     wide.write_text("image.size: {low: 8, high: 64}\nimage.zoom: [1, 2]\n")
     assert "image.size cannot be 8. Allowed: 32 to 1024." in refused(*start, "--space", wide)
-    assert "there is only --trials" in refused("sweep", "quick", "--resume", "abcd")
+    assert "A sweep goes on as it began" in refused("sweep", "quick", "--resume", "abcd")
     assert "There is no run 'abcd'" in refused("sweep", "--resume", "abcd")
     assert store.list() == []

@@ -8,10 +8,11 @@ import streamlit as st
 from streamlit.elements.arrow import DataframeStateInput
 
 from cxr_core import figures
-from cxr_core.config import Setting, settings
+from cxr_core.config import Scalar, Setting, settings
 from cxr_core.errors import CxrError
 from cxr_core.training import folds, jobs, trials
 from cxr_core.training.search import Cost, Search
+from cxr_core.training.search_space import ARCHITECTURE
 from cxr_core.training.tracking import TAG_NOTES, RunRecord
 from cxr_core.training.trials import Outcome, Summary, Trial
 from cxr_core.ui import (
@@ -25,6 +26,7 @@ from cxr_core.ui import (
     words,
 )
 from cxr_core.ui.sweep_form import COSTS, OBJECTIVES
+from cxr_core.zoo import registry
 
 EVERY = 5.0  # seconds between two looks at one that is at work
 
@@ -108,7 +110,7 @@ def _table(
             {
                 "Trial": f"{trial.number}{' (default)' if trial.default else ''}",
                 **{
-                    forms.label(known[path]): forms.title(path, value)
+                    forms.label(known[path]): _title(path, value)
                     for path, value in trial.values.items()
                 },
                 OBJECTIVES[search.objective]: trial.figures.get(search.objective),
@@ -117,17 +119,13 @@ def _table(
                 "Epochs": trial.epochs or None,
                 "Training": words.duration(trial.seconds) if trial.seconds else None,
                 "Parameters": trial.parameters,
-                "Why": trial.reason or None,
             }
         )
-    frame = pd.DataFrame(rows)
-    if not frame["Why"].notna().any():
-        frame = frame.drop(columns="Why")
     first = next((n for n, trial in enumerate(found.trials) if trial is winner), None)
     marked: DataframeStateInput = {"selection": {"rows": [] if first is None else [first]}}
     st.markdown("**Trials**, each judged by validation films alone, at the epoch kept")
     state = st.dataframe(
-        frame,
+        pd.DataFrame(rows),
         key=f"trials:{sweep.run_id}:{len(rows)}:{first}",  # rows are selected by their place
         selection_default=marked,
         placeholder="–",
@@ -142,6 +140,8 @@ def _table(
             "Parameters": st.column_config.NumberColumn(format="localized"),
         },
     )
+    for trial in found.with_outcome(Outcome.FAILED):
+        st.caption(f"Trial {trial.number} failed: {words.plain(trial.reason)}")
     chosen = state["selection"]["rows"]
     place = next((n for n in chosen if n < len(found.trials)), first)
     return None if place is None else found.trials[place]
@@ -151,8 +151,7 @@ def _of_trial(trial: Trial, sweep: RunRecord) -> None:
     """Offer what can be done with a trial."""
     known = _known()
     tried = " · ".join(
-        f"{forms.label(known[path])} {forms.title(path, value)}"
-        for path, value in trial.values.items()
+        f"{forms.label(known[path])} {_title(path, value)}" for path, value in trial.values.items()
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**Trial {trial.number}:** {words.plain(tried)}", width="stretch")
@@ -219,7 +218,7 @@ def tried(found: Summary, search: Search, cost: Cost | None = None) -> list[figu
             number=trial.number,
             value=trial.figures[search.objective],
             settings="<br>".join(
-                f"{path}: {forms.title(path, value)}" for path, value in trial.values.items()
+                f"{path}: {_title(path, value)}" for path, value in trial.values.items()
             ),
             pruned=trial.outcome is Outcome.PRUNED,
             default=trial.default,
@@ -292,8 +291,15 @@ def _parallel(sweep: RunRecord, found: Summary, search: Search) -> None:
     )
 
 
-def _on_axis(path: str, value: str | int | float | bool) -> float | str | bool:
-    return forms.title(path, value) if isinstance(value, str) else value
+def _on_axis(path: str, value: Scalar) -> float | str | bool:
+    return _title(path, value) if isinstance(value, str) else value
+
+
+def _title(path: str, value: Scalar) -> str:
+    """Write a setting's value as the form does."""
+    if path == ARCHITECTURE and value in registry.names():
+        return registry.get(str(value)).title.partition(",")[0]
+    return forms.title(path, value)
 
 
 def _importance(sweep: RunRecord, found: Summary) -> None:

@@ -430,17 +430,20 @@ def test_tiny_nets_are_tried_and_the_best_goes_on_from_its_weights_to_its_test(
 
     def work(launcher: object, run_id: str) -> None:
         worked.append(run_id)
-        worker._run(run_id, RunStore(), workspace.run_folder(run_id) / "train.log")
+        log = workspace.run_folder(run_id) / jobs.LOG_FILE
+        log.touch()
+        worker._run(run_id, RunStore(), log)
 
     monkeypatch.setattr(jobs.LocalLauncher, "start", work)
     config = RunConfig().with_values(
         {"data.root": str(phantoms), "image.size": 32, "optimise.epochs": 2}
     )
-    space = SearchSpace.from_mapping({"optimise.learning_rate": {"low": 1e-6, "high": 1e-5}})
+    space = SearchSpace.from_mapping({"optimise.learning_rate": {"low": 1e-5, "high": 1e-4}})
     sweep = sweeps.start(config, Search(space, trials=2), recipe="tiny", store=store)
     record, found = store.get(sweep), read(sweep, store)
     assert (record.status, record.reason) == (Status.FINISHED, "")
-    assert [trial.outcome for trial in found.trials] == ["complete", "complete"]
+    ended = [(trial.outcome, trial.reason) for trial in found.trials]
+    assert ended == [("complete", ""), ("complete", "")]
     winner = found.winner(trials.search(sweep, store))
     loser = next(trial for trial in found.trials if trial is not winner)
     assert worked == [sweep, found.trials[0].run_id, found.trials[1].run_id, winner.run_id]
