@@ -711,9 +711,10 @@ def _order(
     with _bar() as progress:
         catalog = jobs.open_films(settings, _reporter(progress))
     for problem in jobs.check(settings, store, catalog):
-        if problem.severity == "warning":
+        if problem.severity != "error":  # those are raised by the start
             rest = f"{problem.message} {problem.mend}".rstrip()
-            _say(f"[yellow]{escape(problem.title)}.[/yellow] {escape(rest)}")
+            colour = "yellow" if problem.severity == "warning" else "default"
+            _say(f"[{colour}]{escape(problem.title)}.[/] {escape(rest)}")
     recipe = config if config in recipes.names() else Path(config).stem
     return _Order(settings, recipe, store, catalog)
 
@@ -993,19 +994,18 @@ def _evaluation_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _answer(outcome: "Scored") -> str:
+    from cxr_core.diagnosis import sentences
+
     name, answer = escape(str(outcome.path)), outcome.diagnosis
     if answer is None:
         return f"{name}: [red]not read.[/red] {escape(outcome.error)}"
     if answer.label is None:
         return f"{name}: [yellow]refused.[/yellow] {escape(' '.join(answer.reasons))}"
     return (
-        f"{name}: [bold]{escape(answer.label)}[/bold] {_percent(answer.probability)} (any finding "
-        f"{_percent(answer.abnormal)}, threshold {_percent(answer.threshold)})"
+        f"{name}: [bold]{escape(answer.label)}[/bold] {sentences.probability(answer.probability)} "
+        f"({escape(sentences.asked(answer.classes))} {sentences.probability(answer.abnormal)}, "
+        f"threshold {sentences.percent(answer.threshold)})"
     )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _number(value: float | None) -> str:

@@ -113,6 +113,7 @@ def test_predict_without_json_answers_on_stderr(model: Path, film: Path) -> None
     result = run("predict", model, film)
     assert result.exit_code == 0
     assert result.stdout == ""
+    assert "(any finding " in result.stderr
     assert "threshold 50.0 %" in result.stderr
 
 

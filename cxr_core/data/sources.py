@@ -39,7 +39,7 @@ SOURCES: tuple[Source, ...] = (
 _OPEN_LICENCE = re.compile(r"CC0|CC[ -]BY[ -]\d|Attribution \d\.\d International", re.IGNORECASE)
 
 _GUANGZHOU = {
-    "name": "Guangzhou paediatric chest X-rays (recognised by their file names)",
+    "name": "Guangzhou paediatric chest X-rays (presumed: the files are named as in that set)",
     "licence": "CC BY 4.0",
     "citation": "Kermany D, Zhang K, Goldbaum M. Labeled Optical Coherence Tomography (OCT) and "
     "Chest X-Ray Images for Classification. Mendeley Data v2, 2018. doi:10.17632/rscbjbr9sj.2",

@@ -287,7 +287,8 @@ def _tested(info: "BundleInfo") -> str:
 
 def _limits(info: "BundleInfo") -> list[str]:
     here = standing.prevalence(info)
-    among = f", {sentences.percent(here)} of which had a finding" if here is not None else ""
+    had = f"of which had {sentences.asked(info.classes)}"
+    among = f", {sentences.percent(here)} {had}" if here is not None else ""
     return [
         "A model knows the films it was trained on: of another hospital, another age or another "
         "machine its numbers mean less, or nothing.",

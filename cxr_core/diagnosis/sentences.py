@@ -1,5 +1,6 @@
 """An answer and its numbers in words, the same on the page, in a report and in a terminal."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def answer(diagnosis: "Diagnosis") -> str:
     if diagnosis.label == diagnosis.classes[0]:
         called = f"{name} likely" if (diagnosis.abnormal or 0) < 0.5 else "No finding called"
         return (
-            f"{called}: the probability of a finding is "
+            f"{called}: the probability of {asked(diagnosis.classes)} is "
             f"{probability(diagnosis.abnormal)}, below the threshold of {threshold}"
         )
     # A low threshold calls a finding that is less likely than not: the words must not outrun it.
@@ -27,6 +28,15 @@ def answer(diagnosis: "Diagnosis") -> str:
         f"{found}; any finding {probability(diagnosis.abnormal)}, above the threshold of "
         f"{threshold}"
     )
+
+
+def asked(classes: Sequence[str]) -> str:
+    """Write what the abnormal probability is of: "pneumonia", or "any finding" of several.
+
+    Args:
+        classes: the model's classes, the reference class first.
+    """
+    return finding(classes[1]) if len(classes) == 2 else "any finding"
 
 
 def percent(share: float | None) -> str:

@@ -48,6 +48,10 @@ class Stability:
         span = f"lies between {low.removesuffix(' %')} and {high}"
         if low == high:
             span = f"stays at {low}" if low[0].isdigit() else f"stays {low}"
+        elif high == f"over {low}":
+            span = f"is {low} or more"
+        elif low == f"under {high}":
+            span = f"is {high} or less"
         if not self.turned:
             told = "The decision stays the same."
         else:

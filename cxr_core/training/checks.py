@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -49,11 +49,15 @@ _OUTPUTS_ELSEWHERE = 750  # of a network that is not in the list
 _FLATTENED = 512  # weights of a head that flattens, a pixel of the input: 2048 x 256 every 32 x 32
 
 
+Severity = Literal["error", "warning", "note"]
+_SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the gravest first
+
+
 @dataclass(frozen=True)
 class Problem:
-    """Something to mend before a start ("error"), or to know of ("warning")."""
+    """Something to mend before a start ("error"), to think over ("warning") or to know ("note")."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     title: str  # a few words
     message: str  # what is wrong, in sentences
     mend: str = ""  # what to do, in sentences; "" where the message has it
@@ -89,7 +93,8 @@ def check(
         found.append(Problem("error", "The films cannot be divided", division))
         division = None
     if division is not None:
-        found += [*_films(division, config.data), *_steps(config, division)]
+        drawn = catalog is not None and catalog.synthetic
+        found += [*_films(division, config.data, drawn), *_steps(config, division)]
     found += [
         *_schedule(config),
         *_phases(config),
@@ -99,7 +104,7 @@ def check(
         *_disk(config, division),
         *_identical(config, store, division),
     ]
-    return sorted(found, key=lambda problem: problem.severity)  # "error" < "warning"
+    return sorted(found, key=lambda problem: _SEVERITIES.index(problem.severity))
 
 
 def independent_of_folder(config: RunConfig) -> RunConfig:
@@ -242,8 +247,12 @@ def _division(
     )
 
 
-def _films(division: _Division, data: DataConfig) -> Iterator[Problem]:
-    """Look at the division: leaks, empty classes, too few films to validate with."""
+def _films(division: _Division, data: DataConfig, drawn: bool) -> Iterator[Problem]:
+    """Look at the division: leaks, empty classes, too few films to validate with.
+
+    ``drawn`` is whether the films are synthetic: those are there to learn the app with, and how few
+    they are is no fault of anybody's choice.
+    """
     leaks = [
         f"{number:,} {word}{'s' * (number > 1)}"
         for number, word in ((division.patients, "patient"), (division.pictures, "film"))
@@ -281,11 +290,13 @@ def _films(division: _Division, data: DataConfig) -> Iterator[Problem]:
     if few:
         told = ", ".join(f"{number:,} of {label}" for label, number in few.items())
         yield Problem(
-            "warning",
+            "note" if drawn else "warning",
             "Few films to validate with",
             f"The validation part has {told}. With fewer than {_ENOUGH_TO_VALIDATE} films of a "
             "class the best epoch and the threshold are much luck.",
-            "Train on more films, or have all parts cut anew with a larger data.val_fraction.",
+            "To learn the app with, these will do."
+            if drawn
+            else "Train on more films, or have all parts cut anew with a larger data.val_fraction.",
         )
 
 

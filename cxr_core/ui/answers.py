@@ -95,8 +95,8 @@ def _refused(reading: Reading, diagnosis: "Diagnosis", info: BundleInfo) -> None
     st.markdown("A probability for such an image would mean nothing, so none is shown.")
     st.button(
         "Show the probability all the same",
+        icon=":material/visibility:",
         key=f"insist:{digest}",
-        type="tertiary",
         on_click=uploads.insist,
         args=(digest,),
     )

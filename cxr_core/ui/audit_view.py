@@ -9,7 +9,7 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.data import exclusions
-from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit
+from cxr_core.data.audit import SEVERITIES, Audit, Finding, audit, shortcuts
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import DatasetError
 from cxr_core.ui import (
@@ -215,8 +215,10 @@ def panel(catalog: Catalog, work: Job | None, out: set[str]) -> None:
     if not found.findings:
         notices.nothing(
             ":material/task_alt: Nothing amiss",
-            "No twins, no leaks, no odd films, and nothing but the lungs tells the classes apart.",
+            "The checks found no twins, no leaks and no odd films. "
+            + no_shortcut(found.summary["shortcuts"]),
         )
+        _shortcuts(found)
         label_view.panel(catalog, found.findings)
     else:
         with st.container(key="bench-audit"):  # the style sheet puts them one below the other
@@ -385,6 +387,26 @@ def _evidence(finding: Finding) -> None:
     if "errors" in details:
         errors = list(details["errors"].items())
         st.dataframe(pd.DataFrame(errors, columns=["File", "Why"]), hide_index=True)
+
+
+def no_shortcut(aurocs: Mapping[str, float]) -> str:
+    """Return what was asked in vain about shortcuts, and what that leaves open.
+
+    Args:
+        aurocs: with which each feature alone predicts the class, as an audit's summary has them.
+    """
+    if not aurocs:
+        return (
+            "Whether size, file, exposure or border give the class away was not asked: that takes "
+            "two classes of two patients each."
+        )
+    strongest = max(aurocs, key=lambda name: aurocs[name])
+    return (
+        "Size, proportions, file, exposure and border were each asked for the class without the "
+        f"lungs: the best of them, {shortcuts.WORDS[strongest]}, tells the classes apart with "
+        f"AUROC {words.figure(aurocs[strongest], 2)}, where 0.5 is chance. Other shortcuts were "
+        "not looked for."
+    )
 
 
 def _shortcuts(found: Audit) -> None:

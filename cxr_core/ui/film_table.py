@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _DRAWN = "film_table_drawn"  # the film whose card stands under the table
 BURNED_IN = "The header says that text is burned into the pixels: it may name the patient."
+_ROW = 62  # px; in rows of 4 rem and less Streamlit breaks no line, and a note would be cut off
 _EVERY = 1.0  # seconds between two looks at what came in
 _ROWS_A_SECOND = 200  # for each so many rows one second more, since each look sends all of them
 
@@ -94,28 +95,35 @@ def _table(predictor: "Predictor", filling: bool) -> None:
         if filling
         else "Click a row to open its film below, a column's head to sort by it."
     )
+    asked = words.asked(predictor.info.classes)
     st.dataframe(
-        pd.DataFrame(rows),
+        pd.DataFrame(rows).style.format(_written, subset=["Probability"]),
         key=key,
         hide_index=True,
         on_select=lambda: _choose(key),
         # A row is opened by a click anywhere in it; where columns are chosen, none is sorted.
         selection_mode=["single-cell", "single-column"] if filling else "single-cell",
         selection_default={"selection": {"cells": [(place, "File")]}},
-        row_height=56,
+        row_height=_ROW,
         placeholder="–",
         alt="The films and what the model says of each",
         column_config={
-            "Film": st.column_config.ImageColumn(width="small"),
-            "Notes": st.column_config.TextColumn(width="large"),
-            "Any finding": st.column_config.ProgressColumn(
-                min_value=0,
-                max_value=100,
-                format="%.1f %%",
-                help="Calibrated probability that the film shows any finding.",
+            "Film": st.column_config.ImageColumn(width=70),
+            "File": st.column_config.TextColumn(width=150),
+            "Answer": st.column_config.TextColumn(width=100),
+            "Probability": st.column_config.NumberColumn(
+                asked.capitalize(),
+                width=110,
+                help=f"Calibrated probability that the film shows {asked}.",
             ),
+            "Notes": st.column_config.TextColumn(width=330),
         },
     )
+
+
+def _written(probability: Any) -> str:
+    """Write a probability as on the film's card; the table sorts by the number all the same."""
+    return words.probability(probability)
 
 
 def _amount(done: int, total: int) -> str:
@@ -131,7 +139,7 @@ def _choose(key: str) -> None:
 
 
 def _row(film: Upload, outcome: Outcome | None) -> dict[str, Any]:
-    row = {"Film": None, "File": film.name, "Answer": "…", "Any finding": None, "Notes": ""}
+    row = {"Film": None, "File": film.name, "Answer": "…", "Probability": None, "Notes": ""}
     if outcome is None:
         return row
     diagnosis = outcome.diagnosis
@@ -144,6 +152,6 @@ def _row(film: Upload, outcome: Outcome | None) -> dict[str, Any]:
         **row,
         "Film": loaders.data_url(outcome.thumbnail),
         "Answer": answer,
-        "Any finding": None if diagnosis.abnormal is None else 100 * diagnosis.abnormal,
+        "Probability": diagnosis.abnormal,
         "Notes": " ".join([*notes, *(diagnosis.reasons or diagnosis.unchecked)]),
     }

@@ -85,14 +85,16 @@ def configure(catalog: Catalog) -> Chosen | None:
 def checks(config: RunConfig, catalog: Catalog) -> bool:
     """List what speaks against the run; return whether it can start."""
     problems = jobs.check(config, loaders.store(), catalog=catalog)
+    if all(problem.severity == "note" for problem in problems):
+        st.caption(":material/check: Checked: nothing speaks against this run.")
     for number, problem in enumerate(problems):
-        show, icon = (
-            (st.error, ":material/error:")
-            if problem.severity == "error"
-            else (st.warning, ":material/warning:")
-        )
         text = words.plain(f"{problem.message} {problem.mend}".rstrip())
-        show(text, title=problem.title, icon=icon)
+        if problem.severity == "note":
+            st.caption(f":material/info: {problem.title}. {text}")
+        elif problem.severity == "warning":
+            st.warning(text, title=problem.title, icon=":material/warning:")
+        else:
+            st.error(text, title=problem.title, icon=":material/error:")
         if problem.changes:
             settings = " and ".join(f"{path} = {value}" for path, value in problem.changes.items())
             st.button(
@@ -103,8 +105,6 @@ def checks(config: RunConfig, catalog: Catalog) -> bool:
                 on_click=_mend,
                 args=(dict(problem.changes),),
             )
-    if not problems:
-        st.caption(":material/check: Checked: nothing speaks against this run.")
     return all(problem.severity != "error" for problem in problems)
 
 

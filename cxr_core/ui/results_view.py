@@ -107,7 +107,7 @@ def _summarised(run_id: str, created: str, threshold: float, _tested: RunResult)
 
 def _threshold(run: RunRecord, tested: RunResult) -> float:
     """Draw the choice of a threshold; return it, 0-1."""
-    shipped = tested.info.threshold
+    shipped, asked = tested.info.threshold, words.plain(words.asked(tested.info.classes))
     exact, moved, rule = (f"threshold{part}:{run.run_id}" for part in ("", ":slider", ":rule"))
     st.session_state.setdefault(exact, shipped.value)
 
@@ -126,7 +126,7 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
     with st.container(border=True):
         left, middle, right = st.columns([2.4, 1.2, 1], gap="medium", vertical_alignment="bottom")
         left.slider(
-            "Threshold on the probability of any finding",
+            f"Threshold on the probability of {asked}",
             0.0,
             100.0,
             _percent(st.session_state[exact]),
@@ -134,7 +134,7 @@ def _threshold(run: RunRecord, tested: RunResult) -> float:
             format="%.1f %%",
             key=moved,
             on_change=by_hand,
-            help="A film at or above it is called a finding. Everything below follows.",
+            help="A film at or above it is called so. Everything below follows.",
         )
         chosen = middle.selectbox(
             "Chosen by", list(_RULES), key=rule, on_change=by_rule, persist_state="session"
@@ -294,18 +294,18 @@ def _prevalence(
     with left:
         wanted = (
             st.slider(
-                "Share of people with a finding",
+                f"Share of people with {words.plain(words.asked(tested.info.classes))}",
                 0.1,
                 99.9,
                 min(max(_percent(here), 0.1), 99.9),
                 step=0.1,
                 format="%.1f %%",
                 key=f"prevalence:{run.run_id}",
-                help="Among the people whose films the model would see. In these test films "
-                f"{words.percent(here)}.",
+                help="Among the people whose films the model would see.",
             )
             / 100
         )
+        st.caption(f"It begins at {words.percent(here)}, the share among these test films.")
         if summary["sensitivity"] is None or summary["specificity"] is None:
             st.caption("Test films of one kind cannot tell predictive values.")
             return
@@ -322,14 +322,14 @@ def _prevalence(
         table = pd.DataFrame(
             {
                 "Probability shown": [words.percent(p) for p in _EXAMPLES],
-                "At this prevalence": [words.percent(p) for p in moved],
+                "At this prevalence": [words.probability(p) for p in moved],
             }
         )
         st.table(table, border="horizontal", hide_index=True)
         st.caption(
             f"The model's probabilities hold at {words.percent(fitted_on)}, the share among its "
             f"validation films. The threshold of {words.percent(threshold)} is a probability of "
-            f"{words.percent(_moved(threshold, fitted_on, wanted))} there. This assumes that "
+            f"{words.probability(_moved(threshold, fitted_on, wanted))} there. This assumes that "
             "findings and normal films look there as they do here (Saerens 2002)."
             + caution(tested.info)
         )

@@ -66,6 +66,7 @@ def grid(
     with_maps = st.session_state.get(_WITH_MAPS, False)
     decided = scores.decide(tested.test.probabilities, threshold)
     score = scores.abnormal(tested.test.probabilities)
+    asked = words.plain(words.asked(tested.info.classes))
     with st.grid(min_column_width=150, gap="small"):
         for row in shown:
             film = tested.test.table.iloc[row]
@@ -73,7 +74,7 @@ def grid(
                 _film(run, folder / film["path"], tested, int(decided[row]), with_maps)
                 decision = (
                     f"called {words.plain(words.finding(tested.info.classes[decided[row]]))}  \n"
-                    f"any finding {words.probability(float(score[row]))}"
+                    f"{asked} {words.probability(float(score[row]))}"
                 )
                 patient = (
                     f", patient {words.plain(film['patient_id'])}" if film["patient_id"] else ""

@@ -57,10 +57,11 @@ def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
     here = standing.prevalence(info)
     if here is None:
         return
+    asked = words.asked(info.classes)
     st.markdown("**At your own prevalence**")
     begin = min(max(round(100 * here, 1), 0.1), 99.9)
     wanted = st.slider(
-        "Share of people with a finding",
+        f"Share of people with {words.plain(asked)}",
         0.1,
         99.9,
         begin,
@@ -68,22 +69,27 @@ def _elsewhere(info: BundleInfo, diagnosis: "Diagnosis") -> None:
         format="%.1f %%",
         key=f"{_PREVALENCE}:{info.model_sha256}",
         persist_state="session",
-        help="Among the people whose films you have. At first it is the share among the films that "
-        f"the model was calibrated on, {words.percent(here)}: there the answer is the one above.",
+        help="Among the people whose films you have.",
+    )
+    st.caption(
+        words.unbroken(
+            f"It begins at {words.percent(here)}, the share among the films that the model was "
+            "calibrated on: there the answer is the one above."
+        )
     )
     share = here if wanted == begin else wanted / 100
     found = standing.elsewhere(info, diagnosis.probabilities, share)
-    asked = info.classes[1] if len(info.classes) == 2 else "any finding"
     left, right = st.columns(2)
-    left.metric(words.finding(asked).capitalize(), words.probability(found.abnormal))
+    left.metric(words.plain(asked.capitalize()), words.probability(found.abnormal))
     right.metric("Threshold", words.probability(found.threshold))
     worth = ""
     if found.ppv is not None and found.npv is not None:
         films = words.count(info.metrics["test"]["n"], "test film")
+        called, have = (asked, "have it") if len(info.classes) == 2 else ("a finding", "have one")
         worth = (
-            f" Of films called a finding there, {found.ppv.words} have one; of those called "
-            f"normal, {found.npv.words} are: by {films}, in brackets at both ends of the 95 % "
-            "intervals of sensitivity and specificity."
+            f" Of films called {words.plain(called)} there, {found.ppv.words} {have}; of those "
+            f"called normal, {found.npv.words} are: by {films}, in brackets at both ends of the "
+            "95 % intervals of sensitivity and specificity."
         )
     st.caption(
         words.unbroken(

@@ -147,9 +147,11 @@ def drop_zone() -> None:
         key=key,
         on_change=_take,
         args=(key,),
-        help="The files stay in this computer's memory and are forgotten when you leave. Up to "
-        f"{_MOST:,} films and {words.size(_LIMIT)}; for folders of any size there is "
-        "`python -m cxr_core predict`.",
+        help="The files stay in this computer's memory and are forgotten when you leave.",
+    )
+    st.caption(
+        f"Up to {_MOST:,} films and {_LIMIT // 1_000_000:,} MB at a time; for folders of any size "
+        "there is `python -m cxr_core predict`."
     )
     told = [
         words.plain(f"{reason}: {words.listing(names, 3)}." if names else reason)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from cxr_core.diagnosis.sentences import asked as asked
 from cxr_core.diagnosis.sentences import finding as finding
 from cxr_core.diagnosis.sentences import percent as percent
 from cxr_core.diagnosis.sentences import probability as probability

@@ -418,6 +418,13 @@ def test_a_finding_is_mended_once_a_film_of_each_group_is_left() -> None:
     assert audit_view.mended(twins, {"a", "d"})
 
 
+def test_nothing_amiss_says_what_was_measured() -> None:
+    told = audit_view.no_shortcut({"width": 0.52, "border": 0.57})
+    assert "the outermost 6 % of the film" in told
+    assert "AUROC 0.57" in told
+    assert "was not asked" in audit_view.no_shortcut({})
+
+
 def test_the_cards_show_each_kind_once_and_the_strongest_shortcut() -> None:
     weak, strong = (
         replace(finding("shortcut", []), title=title, details={"auroc": auroc})

@@ -221,7 +221,9 @@ def test_a_refused_picture_has_no_number_until_somebody_insists(
     assert app.header[0].value == "Not judged"
     assert "in colour" in app.warning[0].value
     assert not app.get("plotly_chart")
-    next(b for b in app.button if b.label == "Show the probability all the same").click().run()
+    asked = next(b for b in app.button if b.label == "Show the probability all the same")
+    assert asked.proto.type == "secondary"  # it must look like a button
+    asked.click().run()
     assert not app.exception
     assert app.header[0].value == "Refused, answered on request"
     assert "not to be relied on" in texts(app)
@@ -279,7 +281,7 @@ def test_a_zip_becomes_films_and_a_row_opens_its_film(open_page: Open, finished:
     assert not app.exception
     table = app.dataframe[0].value.set_index("File")
     assert list(table.index) == ["set/NORMAL.png", "set/PNEUMONIA.png", "annotated.dcm"]
-    assert table["Any finding"].iloc[:2].between(0, 100).all()
+    assert table["Probability"].iloc[:2].between(0, 1).all()
     told = app.warning[0].value
     assert "Passed over in films.zip, no film by its name: set/notes.txt." in told
     assert "Passed over in films.zip, an archive itself: set/more.zip." in told

@@ -1,5 +1,6 @@
 """The models that come with the app, and runs that begin from them, on every page."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cxr_core.config import RunConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.training import bundle_index, jobs
 from cxr_core.training.tracking import TAG_NOTES, RunStore, Status
+from cxr_core.ui import uploads
 
 Open = Callable[..., AppTest]
 
@@ -80,6 +82,20 @@ def test_a_synthetic_sample_brings_the_model_that_knows_such_films(open_page: Op
     app = app.run()
     app = next(b for b in app.button if b.label == "Try a DICOM film").click().run()
     assert next(box for box in app.selectbox if box.label == "Model").value == "pneumonia_v1"
+
+
+@pytest.mark.slow
+def test_a_model_of_one_finding_names_it(open_page: Open):
+    held = {
+        name: uploads.Upload(name, name, uploads.sample(name), insisted=True)
+        for name in ("NORMAL", "PNEUMONIA")
+    }
+    app = open_page("diagnose", uploads=held, model_spec="pneumonia_v1")
+    assert not app.exception
+    columns = json.loads(app.dataframe[0].proto.columns)
+    assert columns["Probability"]["label"] == "Pneumonia"
+    assert "any finding" not in texts(app).lower()
+    assert "a finding" not in texts(app)
 
 
 @pytest.mark.slow

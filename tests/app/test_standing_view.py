@@ -26,7 +26,8 @@ def test_an_answer_is_told_with_how_others_fared_how_steady_it_is_and_what_it_is
     assert "over 8 slight changes of the film" in said
     assert "training films most like it are labelled" in said
     before = {each.label: each.value for each in app.metric}
-    share = next(each for each in app.slider if each.label == "Share of people with a finding")
+    share = next(each for each in app.slider if each.label == "Share of people with any finding")
+    assert "It begins at 66.7" in said
     app = share.set_value(1.0).run()
     assert not app.exception
     after = {each.label: each.value for each in app.metric}

@@ -50,6 +50,13 @@ def _made_already(store: RunStore) -> None:
 # -- the form ---------------------------------------------------------------------------------
 
 
+def test_an_untouched_form_on_synthetic_films_alarms_nobody(open_page: Open) -> None:
+    app = open_page("train")
+    assert not app.warning
+    assert "nothing speaks against this run" in texts(app)
+    assert "To learn the app with, these will do." in texts(app)
+
+
 def test_every_recipe_fills_the_form_as_it_is(open_page: Open) -> None:
     app = open_page("train")
     for name in recipes.names():

@@ -51,6 +51,10 @@ def test_the_span_and_the_changed_decisions_are_told(square: np.ndarray) -> None
     assert "For 3 of them the decision is another" in shaky.words
     sure = stability.measure(_predict([0.9999] * 9), square, 0.5)
     assert "stays over 99.9 %" in sure.words
+    nearly = stability.measure(_predict([0.9989, *[0.9999] * 8]), square, 0.5)
+    assert "is 99.9 % or more over" in nearly.words
+    hardly = stability.measure(_predict([0.0011, *[0.0001] * 8]), square, 0.5)
+    assert "is 0.1 % or less over" in hardly.words
 
 
 def test_of_several_findings_that_one_is_followed_which_is_called(square: np.ndarray) -> None:

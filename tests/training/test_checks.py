@@ -236,8 +236,13 @@ def of_films(films: Catalog, **changes: object) -> dict[str, Problem]:
 def test_few_films_to_validate_with_are_counted(films):
     found = of_films(films, data__split="recut", data__val_fraction=0.4)
     assert set(found) == {FEW}
-    assert found[FEW].severity == "warning"
     assert "of NORMAL" in found[FEW].message
+
+
+@pytest.mark.parametrize(("synthetic", "severity"), [(True, "note"), (False, "warning")])
+def test_few_films_to_validate_with_alarm_nobody_who_learns_the_app(films, synthetic, severity):
+    films = dataclasses.replace(films, synthetic=synthetic)
+    assert of_films(films, data__split="recut")[FEW].severity == severity
 
 
 def test_enough_films_to_validate_with_are_no_matter(films, monkeypatch):
