@@ -71,7 +71,7 @@ def settled(page: Page) -> None:
 
 def open_row(page: Page, number: int) -> None:
     """Click on a row of the table as a hand does: scrolled to, pointed at, then clicked."""
-    table, place = page.get_by_test_id("stDataFrame").first, {"x": 260, "y": 36 + 56 * number + 28}
+    table, place = page.get_by_test_id("stDataFrame").first, {"x": 260, "y": 36 + 62 * number + 31}
     table.scroll_into_view_if_needed()
     table.hover(position=place)
     table.click(position=place)
