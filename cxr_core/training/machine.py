@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -14,6 +15,8 @@ import psutil
 
 import cxr_core
 from cxr_core import workspace
+
+THREADS = "TF_NUM_INTRAOP_THREADS"  # by this variable TensorFlow is told how many it may use
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -62,6 +65,14 @@ def free_memory() -> int:
                 cached = _field(folder / "memory.stat", "inactive_file") or 0
                 free = min(free, most - (_number(folder / used) or 0) + cached)
     return max(free, 0)
+
+
+def threads() -> int:
+    """Return how many cores this process may compute with."""
+    told = os.environ.get(THREADS, "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16() -> bool | None:
