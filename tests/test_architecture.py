@@ -17,6 +17,7 @@ FLOORS = [
     {"cxr_core.ui"},
     {"cxr_core.cli"},
     {"cxr_core.doctor"},
+    {"cxr_core.cluster"},
     {"cxr_core.training"},
     {"cxr_core.diagnosis"},
     {"cxr_core.evaluation", "cxr_core.zoo", "cxr_core.data"},
@@ -114,6 +115,8 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(module, path):
         assert room(module) in ("streamlit_app", "pages", "cxr_core.ui"), module
     if "mlflow" in tops:
         assert module == "cxr_core.training.tracking", module
+    if "ray" in tops:
+        assert room(module) == "cxr_core.cluster", module
 
 
 @pytest.mark.parametrize(
@@ -127,11 +130,13 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(module, path):
         "cxr_core.diagnosis.gate",
         "cxr_core.training.jobs",
         "cxr_core.training.bundle_index",
+        "cxr_core.cluster.launcher",
         "cxr_core.cli",
     ],
 )
-def test_importing_it_does_not_import_tensorflow_or_streamlit(module):
-    code = f"import sys, {module}; print(sorted({{'tensorflow', 'streamlit'}} & set(sys.modules)))"
+def test_importing_it_imports_neither_tensorflow_nor_streamlit_nor_ray(module):
+    heavy = {"tensorflow", "streamlit", "ray"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )

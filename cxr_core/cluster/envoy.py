@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,11 +33,7 @@ def ask(verb: str, address: str, **arguments: Any) -> Any:
     Raises:
         TrainingError: Ray is not installed here, or the cluster does not answer.
     """
-    if not cluster.installed():
-        raise TrainingError(
-            f"Ray is not installed here, and a cluster needs it: pip install -r "
-            f"{cluster.REQUIREMENTS}."
-        )
+    require_ray()
     command = [sys.executable, "-P", "-m", "cxr_core.cluster.envoy", verb, address]
     paths = [str(workspace.REPOSITORY), os.environ.get("PYTHONPATH", "")]
     try:
@@ -60,6 +56,19 @@ def ask(verb: str, address: str, **arguments: Any) -> Any:
     if "error" in answer:
         raise TrainingError(answer["error"])
     return answer["found"]
+
+
+def require_ray() -> None:
+    """Refuse to go on without Ray.
+
+    Raises:
+        TrainingError: it is not installed here.
+    """
+    if not cluster.installed():
+        raise TrainingError(
+            "Ray is not installed here, and a cluster needs it: pip install -r "
+            f"{cluster.REQUIREMENTS}."
+        )
 
 
 def _unreachable(address: str, why: str) -> TrainingError:
@@ -124,10 +133,22 @@ def _reach(store: str) -> str:
         ) from None
 
 
-def _survey(
-    store: str, files_at: str, run_id: str, roots: list[str], packages: list[str]
+def survey(
+    store: str = "",
+    files_at: str = "",
+    run_id: str = "",
+    roots: Sequence[str] = (),
+    packages: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Ask every living node what there is."""
+    """Ask every living node what there is; return the fields of `survey.Node`.
+
+    Args:
+        store: the run store that it must reach; "" for none.
+        files_at: where the store keeps its files.
+        run_id: a run that must be in it; "" where there is none.
+        roots: folders or files that must be there.
+        packages: whose versions are of interest.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -180,7 +201,7 @@ def cause(error: BaseException) -> str:
     return re.sub(r"^cxr_core\.errors\.\w+: ", "", last)
 
 
-_VERBS: dict[str, Callable[..., Any]] = {"reach": _reach, "survey": _survey}
+_VERBS: dict[str, Callable[..., Any]] = {"reach": _reach, "survey": survey}
 
 
 def _main(verb: str, address: str, arguments: str) -> None:

@@ -1,5 +1,6 @@
 """Hands runs to a Ray cluster, from any process that reaches it and the run store."""
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from cxr_core import cluster
 from cxr_core.cluster import envoy, node, survey
 from cxr_core.config import RunConfig
 from cxr_core.data import exclusions, sources
-from cxr_core.errors import ConfigError
+from cxr_core.errors import ConfigError, TrainingError
 from cxr_core.training import folds
 from cxr_core.training.checks import Problem
 from cxr_core.training.jobs import Launcher
@@ -21,7 +22,7 @@ from cxr_core.training.tracking import (
     RunStore,
 )
 
-_REACHED = 60.0  # seconds for which a cluster that answered is not asked again
+_ANSWERED = 60.0  # seconds for which a cluster that answered is not asked again
 
 
 class RayLauncher:
@@ -35,11 +36,20 @@ class RayLauncher:
 
     def __init__(self, store: RunStore, address: str) -> None:
         self._store, self._address = store, address
-        self._place, self._reached_at = "", -_REACHED
+        self._place, self._reached_at = "", -math.inf
+        self._nodes: dict[tuple[str, ...], tuple[float, list[survey.Node]]] = {}
 
     def check(self, config: RunConfig) -> list[Problem]:
         """Return what stands against a run there; asks every node, which takes some seconds."""
-        return list(survey.problems(config, self._address, self._store))
+        roots = survey.roots(config)
+        at, nodes = self._nodes.get(roots, (-math.inf, []))
+        if time.monotonic() - at >= _ANSWERED:
+            try:
+                nodes = survey.look(self._address, self._store, roots)
+            except TrainingError as error:
+                return [Problem("error", "The cluster is not there", str(error))]
+            self._nodes[roots] = (time.monotonic(), nodes)
+        return list(survey.problems(config, nodes))
 
     def start(self, run_id: str) -> None:
         """Hand over a queued run.
@@ -56,7 +66,7 @@ class RayLauncher:
                 file = Path(scratch) / name
                 file.write_bytes(left_out)
                 self._store.write_file(run_id, file, folder)
-        if time.monotonic() - self._reached_at >= _REACHED:
+        if time.monotonic() - self._reached_at >= _ANSWERED:
             self._place = envoy.ask("reach", self._address, store=self._store.uri)
             self._reached_at = time.monotonic()
         # From here on it is the cluster's.
@@ -67,7 +77,7 @@ class RayLauncher:
         )
 
 
-def launcher(on: str, store: RunStore) -> Launcher | None:
+def named(on: str, store: RunStore) -> Launcher | None:
     """Return who starts workers at a place that somebody named.
 
     Args:
@@ -83,10 +93,10 @@ def launcher(on: str, store: RunStore) -> Launcher | None:
     """
     if on == cluster.HERE:
         return None
-    return RayLauncher(store, named(on))
+    return RayLauncher(store, address(on))
 
 
-def named(on: str) -> str:
+def address(on: str) -> str:
     """Return the address of a cluster that somebody named.
 
     Raises:

@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 from cxr_core import workspace
 from cxr_core.data import exclusions, sources
 from cxr_core.errors import CxrError, TrainingError
-from cxr_core.training import jobs
+from cxr_core.training import jobs, kept
 from cxr_core.training.machine import THREADS, code_version
-from cxr_core.training.tracking import TAG_NODE, TAG_SEEN_AT, RunStore
+from cxr_core.training.tracking import TAG_NODE, TAG_SEEN_AT, RunStore, Status
 
 LEFT_OUT = "asked/exclusions.json"  # the run's artefact with the list of the one who asked for it
 
@@ -53,6 +53,9 @@ def train(run_id: str, uri: str, cores: int) -> None:
         store.set_tags(run_id, {TAG_NODE: here, TAG_SEEN_AT: f"{time.time():.0f}"})
         _honour_exclusions(run_id, store)
         _Tethered(store).see_through(run_id)
+        run = store.get(run_id)
+        if run.status is Status.FAILED:  # as one whose worker was killed: it may be resumed
+            kept.Keeper(store, run, workspace.run_folder(run_id) / jobs.LOG_FILE).copy_new()
 
 
 def open_store(uri: str) -> RunStore:
@@ -74,7 +77,7 @@ def describe(uri: str, files_at: str, run_id: str, roots: Iterable[str]) -> dict
     """Return what there is on this node, and what it does not reach, as plain values.
 
     Args:
-        uri: the run store.
+        uri: the run store, "" where none is needed.
         files_at: where it keeps its files.
         run_id: a run that must be in it; "" where there is none yet.
         roots: folders that must be there.
@@ -87,7 +90,7 @@ def describe(uri: str, files_at: str, run_id: str, roots: Iterable[str]) -> dict
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "code": code_version(),
-        "store": _store_fault(uri, files_at, run_id),
+        "store": _store_fault(uri, files_at, run_id) if uri else "",
         "missing": [root for root in roots if not Path(root).exists()],
     }
 

@@ -1,22 +1,20 @@
 """What there is on a cluster, node by node, and what stands in the way of a run there."""
 
 import importlib.metadata
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cxr_core import workspace
 from cxr_core.cluster import demand, envoy
 from cxr_core.cluster.demand import Capacity
 from cxr_core.config import RunConfig
 from cxr_core.data import sources
-from cxr_core.errors import TrainingError
 from cxr_core.training.checks import Problem
 from cxr_core.training.machine import code_version
 from cxr_core.training.tracking import RunStore
 
-_KEPT = 60.0  # seconds for which an answer is not asked for again
 # What decides what a run gives; other packages may differ.
 _DECISIVE = ("tensorflow", "keras", "numpy", "opencv-python-headless", "mlflow-skinny", "ray")
 
@@ -61,9 +59,7 @@ class Node:
 
 
 def look(address: str, store: RunStore, roots: Sequence[str] = ()) -> list[Node]:
-    """Ask every node of a cluster what there is; takes some seconds, and a minute at most.
-
-    An answer is kept for a minute.
+    """Ask every node of a cluster what there is; takes some seconds, two minutes at most.
 
     Args:
         address: the cluster, as Ray takes it.
@@ -73,50 +69,46 @@ def look(address: str, store: RunStore, roots: Sequence[str] = ()) -> list[Node]
     Raises:
         TrainingError: Ray is not installed here, or the cluster does not answer.
     """
-    key = (address, store.uri, tuple(roots))
-    at, nodes = _answers.get(key, (-_KEPT, []))
-    if time.monotonic() - at >= _KEPT:
-        newest = next((run.run_id for run in store.list()), "")
-        told = envoy.ask(
+    return answers(
+        envoy.ask(
             "survey",
             address,
             store=store.uri,
             files_at=store.files_at,
-            run_id=newest,
+            run_id=next((run.run_id for run in store.list()), ""),
             roots=list(roots),
             packages=list(_DECISIVE),
         )
-        nodes = [Node(**{**each, "missing": tuple(each.get("missing", ()))}) for each in told]
-        _answers[key] = (time.monotonic(), nodes)
-    return nodes
+    )
 
 
-_answers: dict[tuple[str, str, tuple[str, ...]], tuple[float, list[Node]]] = {}
+def answers(told: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """Return the nodes from what `envoy.survey` found."""
+    return [Node(**{**each, "missing": tuple(each.get("missing", ()))}) for each in told]
 
 
-def problems(config: RunConfig, address: str, store: RunStore) -> Iterator[Problem]:
+def roots(config: RunConfig) -> tuple[str, ...]:
+    """Return what a run must find on its node: its films, unless the node draws them itself."""
+    root = config.data.root
+    return () if root == sources.BUILT_IN else (str(Path(root).expanduser().resolve()),)
+
+
+def problems(config: RunConfig, nodes: Sequence[Node]) -> Iterator[Problem]:
     """Yield what stands against a run on a cluster.
 
     Args:
         config: what is to be trained.
-        address: the cluster, as Ray takes it.
-        store: where runs are kept.
+        nodes: as they answered, asked for the :func:`roots` of this configuration.
     """
-    root = config.data.root
-    roots = [] if root == sources.BUILT_IN else [str(Path(root).expanduser().resolve())]
-    try:
-        nodes = look(address, store, roots)
-    except TrainingError as error:
-        yield Problem("error", "The cluster is not there", str(error))
-        return
     for node in nodes:
         yield from _of_node(node)
-    without = [node.host for node in nodes if node.missing and node.cores]
+    without = list(dict.fromkeys(node.host for node in nodes if node.missing and node.cores))
     if without:
+        lack = "have no" if len(without) > 1 else "has no"
         yield Problem(
             "error",
             "The films are not on the cluster",
-            f"data.root is {root}, and {_and(without)} {_lacks(without)} such folder.",
+            f"data.root is {config.data.root}, and {_and(without)} {lack} such folder.",
             "Put the films where every node finds them at this path, as on a shared disk.",
         )
     wanted = demand.of(config.hardware, [node.capacity for node in nodes])
@@ -136,7 +128,7 @@ def _of_node(node: Node) -> Iterator[Problem]:
             "error",
             "A node cannot train",
             f"{node.host}: {node.error.rstrip('.')}.",
-            lacking(node.error),
+            mend(node.error),
         )
     elif node.store:
         yield Problem("error", "A node does not reach the run store", f"{node.host}: {node.store}")
@@ -149,8 +141,12 @@ def _of_node(node: Node) -> Iterator[Problem]:
         )
 
 
-def lacking(error: str) -> str:
-    """Return what to do where a node said that it cannot have a run."""
+def mend(error: str) -> str:
+    """Return what to do where a node cannot have a run.
+
+    Args:
+        error: what it said, as `Node.error`.
+    """
     if "cxr_core" in error:
         return (
             f"Start Ray there with PYTHONPATH set to a checkout of this version "
@@ -167,9 +163,4 @@ def _version(name: str) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return " and ".join(filter(None, [", ".join(unique[:-1]), unique[-1]]))
-
-
-def _lacks(names: Sequence[str]) -> str:
-    return "has no" if len(set(names)) == 1 else "have no"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

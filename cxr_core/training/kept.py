@@ -77,21 +77,12 @@ class Keeper:
         if kind is None or issubclass(kind, RunCancelled | RunTaken):
             return
         try:
-            self._copy_new()
+            self.copy_new()
         except Exception:
             _log.exception("The last checkpoint could not be kept in the run store.")
 
-    def _watch(self) -> None:
-        while not self._closed.wait(_LOOK):
-            try:
-                if time.monotonic() - self._copied_at >= _PACE * self._took:
-                    self._copy_new()
-                self._copy_log()
-            except Exception:
-                # Training goes on; what a lost machine would cost is some epochs more.
-                _log.exception("The checkpoint could not be kept in the run store; trying again.")
-
-    def _copy_new(self) -> None:
+    def copy_new(self) -> None:
+        """Copy what is new in the run's workspace."""
         for name, file in _files(workspace.checkpoint_folder(self._run_id)):
             with tempfile.TemporaryDirectory(dir=workspace.run_folder(self._run_id)) as scratch:
                 still = Path(scratch) / file.name
@@ -106,10 +97,23 @@ class Keeper:
                 self._copied_at = time.monotonic()
                 self._took = self._copied_at - began
 
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK):
+            try:
+                if time.monotonic() - self._copied_at >= _PACE * self._took:
+                    self.copy_new()
+                self._copy_log()
+            except Exception:
+                # Training goes on; what a lost machine would cost is some epochs more.
+                _log.exception("The checkpoint could not be kept in the run store; trying again.")
+
     def _copy(self, name: str, file: Path) -> None:
+        size, sha256 = file.stat().st_size, _sha256(file)
         before = self._entries.get(name)
+        if before is not None and (before.size, before.sha256) == (size, sha256):
+            return
         turn = _TURNS[0] if before is None or before.turn == _TURNS[1] else _TURNS[1]
-        entry = _Entry(turn, file.stat().st_size, _sha256(file))
+        entry = _Entry(turn, size, sha256)
         self._store.write_file(self._run_id, file, str(Path(FOLDER, turn, name).parent))
         self._entries[name] = entry
         told = {name: [e.turn, e.size, e.sha256] for name, e in self._entries.items()}

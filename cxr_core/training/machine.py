@@ -15,6 +15,7 @@ import psutil
 
 import cxr_core
 from cxr_core import workspace
+from cxr_core.config import OptimiseConfig
 
 THREADS = "TF_NUM_INTRAOP_THREADS"  # by this variable TensorFlow is told how many it may use
 
@@ -49,6 +50,24 @@ def give_back_memory() -> None:
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def shared_batch(optimise: OptimiseConfig, gpus: int | None = None) -> str:
+    """Say what it means for batch and learning rate that several GPUs train a network.
+
+    Args:
+        optimise: the run's settings.
+        gpus: how many there are, None where that is not known yet.
+    """
+    films, rate = optimise.batch_size, optimise.learning_rate
+    if gpus is None:
+        who, each = "All GPUs of the machine share each batch", ""
+    else:
+        who, each = f"{gpus} GPUs shared each batch", f", about {films / gpus:g} a GPU"
+    return (
+        f"{who}: {films} films a step in all{each}, at the learning rate of {rate:g}, as on one "
+        "GPU. A larger optimise.batch_size may fill them better; the rate is then yours to raise."
+    )
 
 
 def free_memory() -> int:

@@ -11,9 +11,18 @@ import streamlit as st
 from cxr_core.config import RunConfig, Scalar
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import ConfigError, CxrError
-from cxr_core.training import bundle_index, cross_validation, folds, jobs, recipes
+from cxr_core.training import bundle_index, cross_validation, folds, jobs, machine, recipes
 from cxr_core.training.tracking import TAG_RECIPE, TAG_RESUMED, Kind, RunRecord, Status
-from cxr_core.ui import datasets, forms, layers_view, loaders, notices, words, yaml_view
+from cxr_core.ui import (
+    datasets,
+    forms,
+    layers_view,
+    loaders,
+    notices,
+    places_view,
+    words,
+    yaml_view,
+)
 from cxr_core.zoo import registry
 
 FIRST_RECIPE = "quick"
@@ -82,9 +91,16 @@ def configure(catalog: Catalog) -> Chosen | None:
     return Chosen(filled.recipe if filled else recipe, config.name or title, config)
 
 
-def checks(config: RunConfig, catalog: Catalog) -> bool:
-    """List what speaks against the run; return whether it can start."""
-    problems = jobs.check(config, loaders.store(), catalog=catalog)
+def checks(config: RunConfig, catalog: Catalog, cluster: str) -> bool:
+    """List what speaks against the run; return whether it can start.
+
+    Args:
+        config: what the form says.
+        catalog: the films.
+        cluster: the address of the one that is to train, "" for this machine.
+    """
+    there = places_view.problems(config, cluster) if cluster else None
+    problems = jobs.check(config, loaders.store(), catalog, there)
     for number, problem in enumerate(problems):
         show, icon = (
             (st.error, ":material/error:")
@@ -105,6 +121,8 @@ def checks(config: RunConfig, catalog: Catalog) -> bool:
             )
     if not problems:
         st.caption(":material/check: Checked: nothing speaks against this run.")
+    if config.hardware.device == "all_gpus":
+        st.caption(machine.shared_batch(config.optimise))
     return all(problem.severity != "error" for problem in problems)
 
 
@@ -112,16 +130,29 @@ def _mend(changes: dict[str, Scalar]) -> None:
     forms.fill(_key(str(st.session_state[RECIPE])), changes)
 
 
-def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool) -> None:
-    """Draw the button that says what it will do, and does it."""
-    before = sum(run.status.active for run in runs)
-    verb = "Queue" if before else "Train"
-    seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
+def button(
+    chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], cluster: str, *, enabled: bool
+) -> None:
+    """Draw the button that says what it will do, and does it.
+
+    Args:
+        chosen: what the form says.
+        catalog: the films.
+        runs: all there are.
+        cluster: the address of the one that is to train, "" for this machine.
+        enabled: whether a run can start.
+    """
+    before = sum(run.status.active for run in runs if not run.place)
+    verb = "Queue" if before and not cluster else "Train"
+    where = " on the cluster" if cluster else ""
+    seconds = None  # how fast a cluster's nodes are, this machine's runs do not tell
+    if not cluster:
+        seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
     about = f": {words.estimate(seconds)}" if seconds else ""
-    if before:
+    if before and not cluster:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     st.button(
-        f"{verb} {chosen.title} on {catalog.name}{about}",
+        f"{verb} {chosen.title} on {catalog.name}{where}{about}",
         key="start_run",  # the label changes as runs go on: without a key a click would be lost
         type="primary",
         icon=":material/play_arrow:",
@@ -133,7 +164,7 @@ def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabl
     _folds(chosen, seconds, enabled=enabled)
     pressed = st.session_state.pop(_PRESSED, "")
     if pressed and enabled:
-        _start(chosen, catalog, pressed)
+        _start(chosen, catalog, pressed, cluster)
 
 
 def _folds(chosen: Chosen, seconds: float | None, *, enabled: bool) -> None:
@@ -174,7 +205,8 @@ def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float 
     alike = [
         run
         for run in runs
-        if run.params.get("model.architecture") == config.model.architecture
+        if not run.place
+        and run.params.get("model.architecture") == config.model.architecture
         and run.params.get("image.size") == str(config.image.size)
         and run.metrics.get("images_per_second", 0) > 0
     ]
@@ -293,22 +325,29 @@ def _press(what: str) -> None:
     st.session_state[_PRESSED] = what
 
 
-def _start(chosen: Chosen, catalog: Catalog, what: str) -> None:
+def _start(chosen: Chosen, catalog: Catalog, what: str, cluster: str) -> None:
     """Start the run, or one a fold, and watch it, or say why it cannot be started."""
     if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
         return
     st.session_state[_STARTED] = time.monotonic()
     try:
-        store = loaders.store()
+        store, there = loaders.store(), places_view.launcher(cluster)
         if what == _FOLDS:
             number = int(st.session_state[_NUMBER])
             parent = cross_validation.start(
-                chosen.config, number, recipe=chosen.recipe, store=store, catalog=catalog
+                chosen.config,
+                number,
+                recipe=chosen.recipe,
+                store=store,
+                launcher=there,
+                catalog=catalog,
             )
             first = folds.by_number(folds.children(parent, store)).get(1)
             started = first.run_id if first else parent  # cancelled before it began
         else:
-            started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
+            started = jobs.start(
+                chosen.config, recipe=chosen.recipe, store=store, launcher=there, catalog=catalog
+            )
     except CxrError as error:
         notices.wrong(error)
         return
