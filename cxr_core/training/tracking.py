@@ -655,7 +655,7 @@ class RunStore:
         """Take a file or folder of a run out of the store, where it is there."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        place = self._get(run_id).artifact_uri
+        place = self._get(run_id).files
         get_artifact_repository(place, tracking_uri=self.uri).delete_artifacts(artefact)
 
     def write_text(self, run_id: str, name: str, text: str) -> None:
