@@ -86,7 +86,9 @@ def connection(address: str) -> Iterator[None]:
     Raises:
         TrainingError: the cluster does not answer.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no call home: before it is imported
+    # Before it is imported: no call home, and no lines from below Python beside its exceptions.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     try:

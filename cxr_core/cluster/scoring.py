@@ -6,6 +6,7 @@ The model goes along: only the films must be where every node finds them.
 """
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 Score = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
 
-_BLOCK = 128  # films that a predictor is given at a time
+_BLOCK = 128  # films that a predictor is given at a time, at most
+_TURNS = 4  # blocks a predictor, of fewer films: the others should not wait for the last one
 # Films whose paths are held at a time; after so many the pool is made anew, which takes seconds.
 _PORTION = 100_000
 _CORES = 4  # of a predictor, where there are so many and no GPU: more help it little
@@ -53,15 +55,15 @@ def pool(nodes: Sequence[Capacity], number: int | None) -> Pool:
         number: how many predictors somebody asked for; by default one a GPU, or without any GPU
             one for every four cores of a node, and one on every node.
     """
-    nodes = [node for node in nodes if node.cores]
+    nodes = [node for node in nodes if node.cores] or [Capacity(1, 0)]
     gpus = sum(node.gpus for node in nodes)
     if gpus and (number is None or number <= gpus):
         share = min(node.cores // node.gpus for node in nodes if node.gpus)
         return Pool(number or gpus, max(1, share), 1)
     if number is None:
-        cores = min([_CORES, *(node.cores for node in nodes)], default=1)
+        cores = min(_CORES, *(node.cores for node in nodes))
         return Pool(max(1, sum(node.cores // cores for node in nodes)), cores, 0)
-    cores = max((node.cores for node in nodes), default=1)
+    cores = max(node.cores for node in nodes)
     while cores > 1 and sum(node.cores // cores for node in nodes) < number:
         cores -= 1
     return Pool(number, cores, 0)
@@ -121,14 +123,15 @@ def _score(
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is told below, once
-    asked = ray.data.from_arrow(list(_blocks(films))).map_batches(
+    blocks = _blocks(list(films), workers.predictors)
+    asked = ray.data.from_arrow(blocks).map_batches(
         _Scorer,
         fn_constructor_args=(ray.put(content), workers.cores),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=workers.cores,
         num_gpus=workers.gpus,
-        compute=ray.data.ActorPoolStrategy(size=workers.predictors),
+        compute=ray.data.ActorPoolStrategy(size=min(workers.predictors, len(blocks))),
     )
     try:
         answers: Iterable[Any] = asked.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -141,15 +144,16 @@ def _score(
         ) from error
 
 
-def _blocks(films: Iterator[Path]) -> Iterator[pa.Table]:
-    """Yield tables of films: their paths as they were named, and as every node finds them."""
-    while block := list(islice(films, _BLOCK)):
-        # Names of files may hold bytes that are no text.
-        named, found = (
-            [os.fsencode(path) for path in paths]
-            for paths in (block, [film.absolute() for film in block])
-        )
-        yield pa.table({"named": named, "path": found})
+def _blocks(films: Sequence[Path], predictors: int) -> list[pa.Table]:
+    """Return tables of films: their paths as they were named, and as every node finds them."""
+    size = max(scoring.BATCH, min(_BLOCK, math.ceil(len(films) / predictors / _TURNS)))
+    # Names of files may hold bytes that are no text.
+    named = [os.fsencode(film) for film in films]
+    found = [os.fsencode(film.absolute()) for film in films]
+    return [
+        pa.table({"named": named[start : start + size], "path": found[start : start + size]})
+        for start in range(0, len(films), size)
+    ]
 
 
 def _require_films(nodes: Sequence[Node]) -> None:
