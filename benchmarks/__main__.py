@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     app,
+    archive,
     batches,
     diagnose,
     engines,
@@ -43,6 +44,7 @@ CASES: tuple[Case, ...] = (
     *diagnose.CASES,
     *engines.CASES,
     *score.CASES,
+    *archive.CASES,
     *gate.CASES,
     *users.CASES,
     *service.CASES,

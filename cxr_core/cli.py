@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -38,14 +38,18 @@ if TYPE_CHECKING:
 
     from cxr_core.config import RunConfig
     from cxr_core.data.catalog import Catalog
+    from cxr_core.diagnosis.bundle import BundleInfo
     from cxr_core.diagnosis.evaluate import Evaluated
     from cxr_core.diagnosis.predictor import Predictor
     from cxr_core.diagnosis.scoring import Scored
+    from cxr_core.training.jobs import Launcher
     from cxr_core.training.search import Search
     from cxr_core.training.tracking import RunRecord, RunStore
     from cxr_core.training.trials import Trial
 
 T = TypeVar("T")
+Films = Iterable[tuple[Path, Path]]  # as `scoring.find` yields them
+_Rows = Callable[[Films, Callable[[Path], bool]], Iterator[dict[str, Any]]]  # films, which to skip
 
 FAILED = 1
 BAD_INPUT = 2
@@ -116,6 +120,17 @@ PatientPattern = Annotated[
         "--patient-pattern",
         help="Regular expression searched in each path below DIR; its first group is the patient.",
         metavar="REGEX",
+    ),
+]
+
+
+Place = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        help="Where: 'here', 'ray' (the cluster of RAY_ADDRESS, else of this machine), or a "
+        "cluster's address.",
+        metavar="PLACE",
     ),
 ]
 
@@ -194,6 +209,7 @@ def train(
     config: ConfigName,
     data: DataFolder = "",
     set_: Changes = None,
+    on: Place = "here",
     publish_as: Annotated[
         str,
         typer.Option(
@@ -209,9 +225,13 @@ def train(
 
     if publish_as:
         bundle_index.place_for(publish_as)  # hours before it is needed
-    order = _order(config, data, set_)
+    order = _order(config, data, set_, on)
     run_id = jobs.start(
-        order.settings, recipe=order.recipe, store=order.store, catalog=order.catalog
+        order.settings,
+        recipe=order.recipe,
+        store=order.store,
+        launcher=order.launcher,
+        catalog=order.catalog,
     )
     _say(f"Run {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it.")
     _see_through(run_id, order.store, as_json=as_json)
@@ -228,14 +248,19 @@ def cross_validate(
         typer.Option(help="How many folds; the configuration's data.folds by default."),
     ] = None,
     set_: Changes = None,
+    on: Place = "here",
     as_json: AsJson = False,
 ) -> None:
     """Train a model a fold, each tested on films of patients it never saw; Ctrl-C cancels."""
     from cxr_core.training import cross_validation
 
-    order = _order(config, data, set_, of_all=partial(cross_validation.of_all, number=folds))
+    order = _order(config, data, set_, on, of_all=partial(cross_validation.of_all, number=folds))
     run_id = cross_validation.start(
-        order.settings, recipe=order.recipe, store=order.store, catalog=order.catalog
+        order.settings,
+        recipe=order.recipe,
+        store=order.store,
+        launcher=order.launcher,
+        catalog=order.catalog,
     )
     _say(
         f"Cross-validation {run_id}: {order.settings.data.folds} runs in the queue. It goes on if "
@@ -323,7 +348,7 @@ def sweep(
         if not config or space is None:
             raise typer.BadParameter("Name a configuration, and a search space with --space.")
         search = _search(space, trials, asked)
-        order = _order(config, data, set_)
+        order = _order(config, data, set_, "here")
         store = order.store
         run_id = sweeps.start(
             order.settings, search, recipe=order.recipe, store=store, catalog=order.catalog
@@ -469,6 +494,15 @@ def predict(
     table: Annotated[
         Path | None, typer.Option("--csv", help="Write a table to this file.", metavar="FILE")
     ] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            "--parquet",
+            help="Write the table to this folder, in parts as Parquet.",
+            metavar="OUT",
+            file_okay=False,
+        ),
+    ] = None,
     heatmaps: Annotated[
         Path | None,
         typer.Option(help="Draw heat maps as PNG into this folder.", metavar="OUT"),
@@ -477,19 +511,33 @@ def predict(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the table of --csv after an interruption: films that have a row are "
-            "passed over. The model must be the same.",
+            help="Go on with the table of --csv or --parquet after an interruption: films that "
+            "have a row are passed over. The model must be the same.",
         ),
     ] = False,
+    on: Place = "here",
+    predictors: Annotated[
+        int | None,
+        typer.Option(
+            help="On a cluster, how many work side by side; by default one a GPU, or one for every "
+            "four cores.",
+            min=1,
+        ),
+    ] = None,
 ) -> None:
     """Answer for films; a file that is absent or unreadable gets a reason, and the rest go on."""
     from cxr_core.diagnosis import scoring
     from cxr_core.training import bundle_index
 
-    if as_json and table:
-        raise typer.BadParameter("Choose one of --json and --csv.")
-    if resume and not table:
-        raise typer.BadParameter("--resume goes on with a table: name it with --csv.")
+    to_table = bool(table or parquet)
+    if as_json and to_table:
+        raise typer.BadParameter("Choose one of --json and a table (--csv, --parquet).")
+    if resume and not to_table:
+        raise typer.BadParameter("--resume goes on with a table: name it with --csv or --parquet.")
+    if on != "here" and (heatmaps or not to_table):
+        raise typer.BadParameter(
+            "A cluster answers into a table, without heat maps: name it with --csv or --parquet."
+        )
     if heatmaps and any(_holds(place, heatmaps) for place in films):
         raise DatasetError(
             f"The folder {heatmaps} is one of those with the films: a heat map would replace the "
@@ -504,43 +552,106 @@ def predict(
     first = next(found, None)
     if first is None:
         raise DatasetError(f"There are no films in {', '.join(str(path) for path in films)}.")
-    predictor = _load(place)
     all_films = chain([first], found)
-    if table:
-        _to_table(table, predictor, all_films, heatmaps, resume)
-    elif as_json:
+    if to_table:
+        open_ = (
+            partial(_rows_here, heatmaps)
+            if on == "here"
+            else partial(_rows_of_cluster, on, films, predictors)
+        )
+        _to_tables(place, all_films, open_, table, parquet, resume=resume)
+        return
+    predictor = _load(place)
+    if as_json:
         outcomes = scoring.score(predictor, all_films, heatmaps)
         _stream_json(outcome.as_json() for outcome in outcomes)
     else:
         for outcome in scoring.score(predictor, all_films, heatmaps):
             _say(_answer(outcome))
-    _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if predictor.info.data.synthetic else ''}")
+    _caution(predictor.info)
 
 
-def _to_table(
-    path: Path,
-    predictor: "Predictor",
-    films: Iterable[tuple[Path, Path]],
-    heatmaps: Path | None,
+def _to_tables(
+    place: Path,
+    films: Films,
+    open_: Callable[[Path, ExitStack], _Rows],
+    csv: Path | None,
+    parquet: Path | None,
+    *,
     resume: bool,
 ) -> None:
-    """Answer for films into a table, each as soon as it is known."""
-    from cxr_core.diagnosis import answer_table, scoring
+    """Answer for films into one table or two, each as soon as it is known.
 
-    info = predictor.info
+    Args:
+        place: the model's bundle.
+        films: as `scoring.find` yields them.
+        open_: gets the model ready, before a table is touched.
+        csv: a file.
+        parquet: a folder.
+        resume: go on with the tables.
+    """
+    from cxr_core.diagnosis import answer_parts, answer_table, bundle, scoring
+
+    info = bundle.read(place)
     columns = scoring.columns(info.classes)
     same = {"model": scoring.version(info), "threshold": info.threshold.value}
-    with answer_table.AnswerTable(path, columns, same, resume=resume) as table:
-        if len(table):
-            _say(f"{len(table):,} films have a row already.")
+    with ExitStack() as opened:
+        rows = open_(place, opened)
+        tables: list[answer_table.AnswerTable | answer_parts.AnswerParts] = []
+        if csv:
+            to_csv = answer_table.AnswerTable(csv, columns, same, resume=resume)
+            tables.append(opened.enter_context(to_csv))
+        if parquet:
+            in_parts = answer_parts.AnswerParts(parquet, columns, same, resume=resume)
+            tables.append(opened.enter_context(in_parts))
+        there = min(len(table) for table in tables)
+        if there:
+            _say(f"{there:,} films have a row already.")
         with _bar() as progress:
             scored = progress.add_task("Scoring", total=None)
-            for outcome in scoring.score(
-                predictor, films, heatmaps, skip=lambda film: table.has(str(film))
-            ):
-                table.add(outcome.as_row(info.classes))
+            for row in rows(films, lambda film: all(t.has(str(film)) for t in tables)):
+                for table in tables:
+                    if not table.has(row["path"]):
+                        table.add(row)
                 progress.advance(scored)
-    _say(f"The table is in {escape(str(path))}.")
+    for path in filter(None, (csv, parquet)):
+        _say(f"The table is in {escape(str(path))}.")
+    _caution(info)
+
+
+def _rows_here(heatmaps: Path | None, place: Path, opened: ExitStack) -> _Rows:
+    from cxr_core.diagnosis import scoring
+
+    del opened
+    predictor = _load(place)
+
+    def rows(films: Films, skip: Callable[[Path], bool]) -> Iterator[dict[str, Any]]:
+        for outcome in scoring.score(predictor, films, heatmaps, skip=skip):
+            yield outcome.as_row(predictor.info.classes)
+
+    return rows
+
+
+def _rows_of_cluster(
+    on: str, places: list[Path], number: int | None, place: Path, opened: ExitStack
+) -> _Rows:
+    from cxr_core.cluster import launcher
+    from cxr_core.cluster import scoring as on_cluster
+
+    address = launcher.address(on)
+    pool = on_cluster.predictors(place, places, address, number)
+    score = _quietly(lambda: opened.enter_context(pool))
+
+    def rows(films: Films, skip: Callable[[Path], bool]) -> Iterator[dict[str, Any]]:
+        return score(path for path, _ in films if not skip(path))
+
+    return rows
+
+
+def _caution(info: "BundleInfo") -> None:
+    from cxr_core.diagnosis import scoring
+
+    _say(f"{NOT_FOR_CLINICAL_USE} {scoring.SYNTHETIC if info.data.synthetic else ''}")
 
 
 @runs_app.callback()
@@ -640,10 +751,13 @@ def move(
 
 
 @runs_app.command()
-def resume(run: RunId, as_json: AsJson = False) -> None:
+def resume(run: RunId, on: Place = "", as_json: AsJson = False) -> None:
     """Let a failed run go on from its last checkpoint; a cross-validation or a sweep with what it
     lacks.
+
+    It goes on where it was, unless --on names another place.
     """
+    from cxr_core.cluster import launcher
     from cxr_core.training import cross_validation, jobs, sweeps
     from cxr_core.training.tracking import Kind, RunStore
 
@@ -653,13 +767,16 @@ def resume(run: RunId, as_json: AsJson = False) -> None:
     if record.kind is Kind.SWEEP:
         sweeps.resume(run_id, store=store)
     else:
-        (cross_validation if record.kind is Kind.FOLDS else jobs).resume(run_id, store=store)
+        there = launcher.named(on, store) if on else launcher.of(record, store)
+        verbs = cross_validation if record.kind is Kind.FOLDS else jobs
+        verbs.resume(run_id, store=store, launcher=there)
     _tell_queued(run_id, store, as_json=as_json)
 
 
 @runs_app.command()
-def repeat(run: RunId, set_: Changes = None, as_json: AsJson = False) -> None:
+def repeat(run: RunId, set_: Changes = None, on: Place = "here", as_json: AsJson = False) -> None:
     """Start a new run with a run's settings, changed by --set."""
+    from cxr_core.cluster import launcher
     from cxr_core.training import cross_validation, jobs
     from cxr_core.training.tracking import Kind, RunStore
 
@@ -669,7 +786,8 @@ def repeat(run: RunId, set_: Changes = None, as_json: AsJson = False) -> None:
     after = before.with_overrides(set_ or []).flat()
     changes = {path: value for path, value in after.items() if value != before.flat()[path]}
     verbs = cross_validation if record.kind is Kind.FOLDS else jobs
-    run_id = verbs.repeat(record.run_id, changes, store=store)
+    there = launcher.named(on, store)
+    run_id = verbs.repeat(record.run_id, changes, store=store, launcher=there)
     _tell_queued(run_id, store, as_json=as_json)
 
 
@@ -837,6 +955,7 @@ class _Order:
     settings: "RunConfig"
     recipe: str
     store: "RunStore"
+    launcher: "Launcher | None"
     catalog: "Catalog | None"
 
 
@@ -844,6 +963,7 @@ def _order(
     config: str,
     data: str,
     changes: list[str] | None,
+    on: str,
     of_all: "Callable[[RunConfig], RunConfig]" = lambda settings: settings,
 ) -> _Order:
     """Read a configuration, open its films, and tell what speaks against training on them.
@@ -852,9 +972,11 @@ def _order(
         config: a recipe's name or a YAML file.
         data: the folder with the films; "" for the configuration's own.
         changes: settings as path=value.
+        on: where to train, as `launcher.named` takes it.
         of_all: what is done to the settings at last.
     """
-    from cxr_core.training import jobs, recipes
+    from cxr_core.cluster import launcher
+    from cxr_core.training import jobs, machine, recipes
     from cxr_core.training.tracking import RunStore
 
     settings = recipes.load(config)
@@ -864,13 +986,17 @@ def _order(
     store = RunStore()
     with _bar() as progress:
         catalog = jobs.open_films(settings, _reporter(progress))
-    for problem in jobs.check(settings, store, catalog):
-        if problem.severity != "error":  # those are raised by the start
+    there = launcher.named(on, store)
+    said = there.check(settings) if isinstance(there, jobs.RemoteLauncher) else None
+    for problem in jobs.check(settings, store, catalog, said):
+        if problem.severity != "error":
             rest = f"{problem.message} {problem.mend}".rstrip()
             colour = "yellow" if problem.severity == "warning" else "default"
             _say(f"[{colour}]{escape(problem.title)}.[/] {escape(rest)}")
     recipe = config if config in recipes.names() else Path(config).stem
-    return _Order(settings, recipe, store, catalog)
+    if settings.hardware.device == "all_gpus":
+        _say(machine.shared_batch(settings.optimise))
+    return _Order(settings, recipe, store, there, catalog)
 
 
 def _see_through(run_id: str, store: "RunStore", *, as_json: bool) -> None:
@@ -931,7 +1057,7 @@ def _tell_end(record: "RunRecord", store: "RunStore", *, as_json: bool) -> None:
     if record.kind is Kind.ENSEMBLE:
         for note in record.tags.get(TAG_NOTES, "").splitlines():
             _say(f"[yellow]{escape(note)}[/yellow]")
-    if not jobs.why_not_resumed(record) and jobs.has_checkpoint(record.run_id):
+    if not jobs.why_not_resumed(record) and jobs.may_go_on(record):
         _say(f"It can go on: python -m cxr_core runs resume {record.run_id[:8]}")
     if as_json:
         _print_json(

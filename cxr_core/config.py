@@ -389,6 +389,13 @@ class HardwareConfig(_Section):
         "'auto' takes the first GPU where there is one, else the CPU; 'all_gpus' divides each "
         "batch among the GPUs of this machine.",
     )
+    cores: int = _setting(
+        0,
+        "Processor cores to compute with. 0 takes all of the machine; on a cluster those of a "
+        "node, or their share for each GPU.",
+        ge=0,
+        le=1024,
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = _setting(
         "float32",
         "Number format of the network's inner arithmetic; weights stay float32. 'auto' times a few "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cxr_core import workspace
+from cxr_core import cluster, workspace
 from cxr_core.errors import CxrError
 
 State = Literal["ok", "missing", "optional"]
@@ -41,6 +41,7 @@ def examine() -> Iterator[Finding]:
     yield _weights()
     yield _chromium()
     yield from _machine()
+    yield from _ray()
     yield _device()
 
 
@@ -155,6 +156,42 @@ def _gpu_monitor() -> Finding:
         mend = f"Run 'pip install {GPU_MONITOR}' to see the GPU's load and memory while training."
         return Finding("GPU monitor", "optional", "not installed", mend)
     return Finding("GPU monitor", "ok", f"{GPU_MONITOR} {version}")
+
+
+def _ray() -> Iterator[Finding]:
+    """Look for Ray, and at every node of the cluster that the environment names."""
+    where = cluster.address()
+    if not cluster.installed():
+        mend = f"Only a cluster needs it: 'pip install -r {cluster.REQUIREMENTS}'."
+        if where:
+            mend = f"RAY_ADDRESS names a cluster: run 'pip install -r {cluster.REQUIREMENTS}'."
+        yield Finding("Ray", "missing" if where else "optional", "not installed", mend)
+        return
+    yield Finding("Ray", "ok", importlib.metadata.version("ray"))
+    if not where:
+        return
+    try:
+        from cxr_core.cluster import survey
+        from cxr_core.training.tracking import RunStore
+
+        nodes = survey.look(where, RunStore())
+    except (CxrError, ImportError) as error:
+        mend = "Start the cluster, or take RAY_ADDRESS back."
+        yield Finding("Ray cluster", "missing", str(error), mend)
+        return
+    yield Finding("Ray cluster", "ok", f"{where}, {len(nodes)} node{'s' * (len(nodes) != 1)}")
+    for node in nodes:
+        name = f"Node {node.host} ({node.node_id[:8]})"
+        if node.error:
+            yield Finding(name, "missing", node.error, survey.mend(node.error))
+        elif node.store:
+            mend = "Set MLFLOW_TRACKING_URI to a store that every node reaches."
+            yield Finding(name, "missing", node.store, mend)
+        elif node.differences:
+            mend = "Install the same versions there: other ones may give other results."
+            yield Finding(name, "optional", f"{node.words}; {node.differences}", mend)
+        else:
+            yield Finding(name, "ok", f"{node.words}; it reaches the run store")
 
 
 def _device() -> Finding:

@@ -5,7 +5,17 @@ import streamlit as st
 from cxr_core.errors import CxrError
 from cxr_core.training import jobs
 from cxr_core.training.tracking import Kind
-from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_verbs, run_views
+from cxr_core.ui import (
+    datasets,
+    door,
+    launch,
+    loaders,
+    monitor,
+    notices,
+    places_view,
+    run_verbs,
+    run_views,
+)
 
 door.pass_through()
 try:
@@ -39,4 +49,6 @@ with setup:
         notices.synthetic_badge(catalog.synthetic)
         chosen = launch.configure(catalog)
         if chosen is not None:
-            launch.button(chosen, catalog, runs, enabled=launch.checks(chosen.config, catalog))
+            cluster = places_view.choose()
+            sound = launch.checks(chosen.config, catalog, cluster)
+            launch.button(chosen, catalog, runs, cluster, enabled=sound)

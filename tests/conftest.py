@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,20 @@ def workspace_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CXR_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
+
+
+def wait_until(state: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    """Wait until a state is reached, looking often; fail where it never is."""
+    deadline = time.monotonic() + seconds
+    while not state():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """The function that waits for a state."""
+    return wait_until
 
 
 @pytest.fixture(scope="session")

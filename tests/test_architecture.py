@@ -17,6 +17,7 @@ FLOORS = [
     {"cxr_core.ui"},
     {"cxr_core.cli"},
     {"cxr_core.doctor"},
+    {"cxr_core.cluster"},
     {"cxr_core.training", "cxr_core.service"},
     {"cxr_core.diagnosis"},
     {"cxr_core.evaluation", "cxr_core.zoo", "cxr_core.data"},
@@ -114,6 +115,8 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(module, path):
         assert room(module) in ("streamlit_app", "pages", "cxr_core.ui"), module
     if "mlflow" in tops:
         assert module == "cxr_core.training.tracking", module
+    if "ray" in tops:
+        assert room(module) == "cxr_core.cluster", module
     if "optuna" in tops:
         assert module == "cxr_core.training.study", module
     if tops & {"fastapi", "fastapi_offline", "uvicorn", "prometheus_client", "limits"}:
@@ -139,11 +142,12 @@ def test_the_service_is_known_to_the_command_line_alone():
         "cxr_core.training.sweeps",
         "cxr_core.training.bundle_index",
         "cxr_core.service.server",
+        "cxr_core.cluster.launcher",
         "cxr_core.cli",
     ],
 )
 def test_importing_it_does_not_import_what_is_not_its_own(module):
-    foreign = {"tensorflow", "streamlit", "optuna"}
+    foreign = {"tensorflow", "streamlit", "optuna", "ray"}
     code = f"import sys, {module}; print(sorted({foreign} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tiny
 from fake_trials import Trainer, drive
@@ -151,6 +152,32 @@ def test_predict_writes_a_table_and_heat_maps(model: Path, phantoms: Path, tmp_p
     assert len(again) == 3
 
 
+def test_predict_writes_the_same_table_as_parquet(
+    model: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    films = sorted((phantoms / "images").iterdir())[:3]
+    table, parts = tmp_path / "answers.csv", tmp_path / "parts"
+    assert run("predict", model, films[0], "--csv", table).exit_code == 0
+    result = run("predict", model, *films, "--csv", table, "--parquet", parts, "--resume")
+    assert result.exit_code == 0, result.stderr
+    in_csv, in_parts = pd.read_csv(table), pd.read_parquet(parts)
+    assert list(in_csv["path"]) == list(in_parts["path"]) == [str(path) for path in films]
+    assert list(in_csv.columns) == list(in_parts.columns)
+    for name in ("label", "probability", "p_NORMAL", "accepted", "model"):
+        assert list(in_csv[name]) == list(in_parts[name])
+
+
+def test_a_place_that_is_none_is_a_sentence(phantoms: Path) -> None:
+    said = refused("train", "plain_cnn", "--data", phantoms, "--on", "there")
+    assert "'there' is no place to train" in said
+
+
+def test_several_gpus_are_told_to_share_batch_and_learning_rate(phantoms: Path) -> None:
+    device = ("--set", "hardware.device=all_gpus", "--set", "optimise.batch_size=48")
+    said = refused("train", "plain_cnn", "--data", phantoms, *device)  # none is here
+    assert "share each batch: 48 films a step in all, at the learning rate of 0.001" in said
+
+
 def test_heat_maps_never_take_the_place_of_films(model: Path, film: Path, tmp_path: Path) -> None:
     mine = tmp_path / "film.png"
     mine.write_bytes(film.read_bytes())
@@ -164,9 +191,10 @@ def test_bad_input_of_predict_is_a_sentence(model: Path, film: Path, tmp_path: P
     assert "There is no model 'nothing'" in refused("predict", "nothing", film)
     assert "does not exist" in refused("predict", model, tmp_path / "absent.png")
     assert "There are no films in" in refused("predict", model, tmp_path)
-    assert "one of --json and --csv" in refused(
-        "predict", model, film, "--json", "--csv", tmp_path / "a.csv"
-    )
+    for table in ("--csv", "--parquet"):
+        said = refused("predict", model, film, "--json", table, tmp_path / "a")
+        assert "one of --json and a table" in said
+    assert "A cluster answers into a table" in refused("predict", model, film, "--on", "ray")
     assert "No such file" in refused("predict", model, film, "--csv", tmp_path / "no" / "a.csv")
     assert "name it with --csv" in refused("predict", model, film, "--resume")
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr_core import doctor, workspace
+from cxr_core import cluster, doctor, workspace
+from cxr_core.cluster import survey
 from cxr_core.doctor import Finding
+from cxr_core.errors import TrainingError
 from cxr_core.training import machine
 
 
@@ -71,3 +73,52 @@ def test_what_shows_a_gpus_load_is_only_missed_where_there_is_one(
     mends = [found.mend for found in doctor._machine() if found.name == "GPU monitor"]
     assert bool(mends) is driver
     assert all("pip install no-such-package" in mend for mend in mends)
+
+
+def test_ray_is_only_missed_where_the_environment_names_a_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "installed", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert [found.state for found in doctor._ray()] == ["optional"]
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    (found,) = doctor._ray()
+    assert found.state == "missing"
+    assert "pip install -r requirements-ray.txt" in found.mend
+
+
+def test_every_node_of_the_cluster_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    alike = {name: survey._version(name) for name in survey._DECISIVE}
+
+    def node(host: str, **changes: object) -> survey.Node:
+        fields = {"node_id": host, "cores": 4, "gpus": 1, "packages": alike}
+        return survey.Node(host, **{**fields, "code": machine.code_version(), **changes})
+
+    nodes = [
+        node("good"),
+        node("bare", error="No module named 'cxr_core'"),
+        node("far", store="The run store is not here."),
+        node("old", code="0.0.1"),
+    ]
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr(survey, "look", lambda *_: nodes)
+    _, all_of_it, good, bare, far, old = doctor._ray()
+    assert all_of_it.found == "head:6379, 4 nodes"
+    assert [each.state for each in (good, bare, far, old)] == [
+        "ok",
+        "missing",
+        "missing",
+        "optional",
+    ]
+    assert "4 cores, 1 GPU" in good.found
+    assert "PYTHONPATH" in bare.mend
+    assert "MLFLOW_TRACKING_URI" in far.mend
+    assert "cxr_core 0.0.1" in old.found
+
+    def away(*_: object) -> list[survey.Node]:
+        raise TrainingError("The Ray cluster at head:6379 does not answer: refused.")
+
+    monkeypatch.setattr(survey, "look", away)
+    *_, found = doctor._ray()
+    assert (found.state, found.found[:15]) == ("missing", "The Ray cluster")

@@ -112,6 +112,22 @@ def without(catalog: Catalog) -> tuple[Catalog, tuple[Exclusion, ...]]:
     return replace(catalog, frame=frame), tuple(entries[film] for film in films)
 
 
+def taken_along(root: Path) -> bytes | None:
+    """Return a set's list as it goes to another machine, None where nothing is excluded.
+
+    Raises:
+        DatasetError: as :func:`listed`.
+    """
+    return _file(root).read_bytes() if listed(root) else None
+
+
+def put_down(root: Path, content: bytes) -> None:
+    """Make what :func:`taken_along` gave the list of a set that lies elsewhere on this machine."""
+    entries = [Exclusion(**entry) for entry in json.loads(content)["films"]]
+    with _locked(root):
+        _save(root, entries)
+
+
 def as_table(entries: Sequence[Exclusion]) -> pd.DataFrame:
     """Return entries as a table: path, md5, reason, since."""
     names = list(Exclusion.__dataclass_fields__)

@@ -71,9 +71,14 @@ def open_catalog(
         catalog = scan(Path(root), patient_pattern=patient_pattern, progress=reading)
         fetched = library.origin(catalog.root)
         return replace(catalog, name=fetched.title) if fetched else catalog
-    folder = _built_in(partial(tell, "Drawing the built-in set"))
-    catalog = scan(folder, patient_pattern=patient_pattern, progress=reading)
+    drawn = _built_in(partial(tell, "Drawing the built-in set"))
+    catalog = scan(drawn, patient_pattern=patient_pattern, progress=reading)
     return replace(catalog, name=BUILT_IN_NAME)
+
+
+def folder(root: str) -> Path:
+    """Return the folder that ``data.root`` means on this machine; it may not be there."""
+    return workspace.data_folder() / root if root == BUILT_IN else Path(root).expanduser()
 
 
 def fetch(
@@ -139,16 +144,16 @@ def provenance(catalog: Catalog) -> dict[str, str | bool]:
 
 def _built_in(progress: Callable[[int, int], None]) -> Path:
     """Return the folder of the built-in set, drawn now if it is not there yet."""
-    folder = workspace.data_folder() / BUILT_IN
-    if folder.is_dir():  # appears whole or not at all
-        return folder
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            unfinished = folder.with_suffix(".partial")
+    place = folder(BUILT_IN)
+    if place.is_dir():  # appears whole or not at all
+        return place
+    with FileLock(place.with_suffix(".lock")):
+        if not place.is_dir():
+            unfinished = place.with_suffix(".partial")
             shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was ended
             try:
                 phantom.write(unfinished, BUILT_IN_IMAGES, BUILT_IN_SEED, progress=progress)
-                unfinished.rename(folder)
+                unfinished.rename(place)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    return place

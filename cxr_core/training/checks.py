@@ -7,7 +7,7 @@ the films will be divided is worked out once for a set and its settings, and rem
 import functools
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,7 +70,10 @@ class Problem:
 
 
 def check(
-    config: RunConfig, store: RunStore | None = None, catalog: Catalog | None = None
+    config: RunConfig,
+    store: RunStore | None = None,
+    catalog: Catalog | None = None,
+    there: Sequence[Problem] | None = None,
 ) -> list[Problem]:
     """Return what stands against a run, the errors first.
 
@@ -79,10 +82,13 @@ def check(
         store: where runs are kept.
         catalog: the data set, opened by ``data.root`` and ``data.patient_pattern``; without it
             nothing is said of the films.
+        there: what the machines say against it on which it is to run; None for this machine, which
+            is then looked at.
     """
     config = independent_of_folder(config)
     division: _Division | str | None = None
-    found = [*_network(config, store), *_place(config)]
+    found = [*_network(config, store), *(_place(config) if there is None else ())]
+    found += _mirrored(config)
     if catalog is not None:
         try:
             left_out = exclusions.listed(catalog.root)
@@ -99,9 +105,7 @@ def check(
         *_schedule(config),
         *_phases(config),
         *_idle(config),
-        *_machine(config),
-        *_memory(config),
-        *_disk(config, division),
+        *(_this_machine(config, division) if there is None else there),
         *_identical(config, store, division),
     ]
     return sorted(found, key=lambda problem: _SEVERITIES.index(problem.severity))
@@ -190,6 +194,9 @@ def _place(config: RunConfig) -> Iterator[Problem]:
             f"data.root is {root}, and there is no such folder on this machine.",
             f"Name a folder with films, or '{sources.BUILT_IN}' for the built-in set.",
         )
+
+
+def _mirrored(config: RunConfig) -> Iterator[Problem]:
     if config.augment.flip:
         yield Problem(
             "warning",
@@ -480,6 +487,12 @@ def _idle(config: RunConfig) -> Iterator[Problem]:
 
 
 # -- the machine ----------------------------------------------------------------------------------
+
+
+def _this_machine(config: RunConfig, division: _Division | None) -> Iterator[Problem]:
+    yield from _machine(config)
+    yield from _memory(config)
+    yield from _disk(config, division)
 
 
 def _machine(config: RunConfig) -> Iterator[Problem]:

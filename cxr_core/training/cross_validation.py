@@ -48,7 +48,7 @@ def start(
     config = independent_of_folder(of_all(config, number))
     catalog = catalog or jobs.open_films(config)
     for fold in range(1, config.data.folds + 1):  # before any of them is in the store
-        jobs.require_sound(of_fold(config, fold), store, catalog)
+        jobs.require_sound(of_fold(config, fold), store, catalog, launcher)
     parent = store.enter(
         config.flat(),
         name=f"{jobs.run_name(config, recipe)[:_NAME]}, {config.data.folds} folds",
@@ -89,7 +89,7 @@ def resume(
         _require_films_of(summary, catalog)
         lacking = [int(entry["fold"]) for entry in summary["missing"]]
         for fold in lacking:
-            jobs.require_sound(of_fold(config, fold), store, catalog)
+            jobs.require_sound(of_fold(config, fold), store, catalog, launcher)
         store.queue_again(run_id)
         for fold in lacking:
             _train_fold(run_id, config, fold, runs.get(fold), store, launcher, catalog)

@@ -1,6 +1,5 @@
 """Where a run computes, in which number format, and with which versions."""
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +46,7 @@ def choose(hardware: HardwareConfig) -> Device:
     if not gpus or hardware.device == "cpu":
         if gpus:
             tf.config.set_visible_devices([], "GPU")
-        words = f"CPU ({_processor()}, {_threads()} threads)"
+        words = f"CPU ({_processor()}, {machine.threads()} threads)"
         return Device(words, is_gpu=False, strategy=tf.distribute.get_strategy())
     used = gpus if hardware.device == "all_gpus" else gpus[:1]
     tf.config.set_visible_devices(used, "GPU")
@@ -125,10 +124,6 @@ def fastest_format(
     best = max(rates, key=lambda name: rates[name])
     chosen = best if rates[best] > _WORTH_IT * rates[formats[0]] else formats[0]
     return chosen, rates
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

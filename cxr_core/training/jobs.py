@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import psutil
 from filelock import FileLock
@@ -26,11 +26,12 @@ from cxr_core.config import RunConfig
 from cxr_core.data import sources
 from cxr_core.data.catalog import Catalog
 from cxr_core.errors import StoreAwayError, TrainingError
-from cxr_core.training import folds
+from cxr_core.training import folds, kept
 from cxr_core.training.checks import Problem, check, independent_of_folder
 from cxr_core.training.machine import MemoryKills
 from cxr_core.training.tracking import (
     SYSTEM_METRICS,
+    TAG_CHECKPOINT,
     TAG_DATA,
     TAG_EXIT,
     TAG_FOLD,
@@ -54,6 +55,7 @@ __all__ = [
     "Launcher",
     "LocalLauncher",
     "Problem",
+    "RemoteLauncher",
     "cancel",
     "check",
     "delete",
@@ -100,12 +102,22 @@ class Launcher(Protocol):
         """Start a worker for a queued run, and return at once."""
 
 
+@runtime_checkable
+class RemoteLauncher(Launcher, Protocol):
+    """Starts workers on other machines, and knows what those say against a run."""
+
+    def check(self, config: RunConfig) -> list[Problem]:
+        """Return what stands against a run there."""
+
+
 class LocalLauncher:
     """Starts workers on this machine, each a process of its own that outlives this one.
 
     Args:
         store: the run store, which the worker shall use too.
     """
+
+    _stdin = subprocess.DEVNULL  # what a worker reads: nothing
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -116,12 +128,19 @@ class LocalLauncher:
         Raises:
             TrainingError: the system cannot start another process.
         """
+        worker, name = self._begin(run_id)
+        threading.Thread(
+            target=self._reap, args=(run_id, name, worker), name=f"reap-{worker.pid}", daemon=True
+        ).start()
+
+    def _begin(self, run_id: str) -> tuple["subprocess.Popen[bytes]", str]:
+        """Start the worker; return it with its name."""
         log = workspace.run_folder(run_id) / LOG_FILE
         try:
             with log.open("ab") as output:
                 worker = subprocess.Popen(
                     self._command(run_id),
-                    stdin=subprocess.DEVNULL,
+                    stdin=self._stdin,
                     stdout=output,
                     stderr=output,
                     env=self._environment(),
@@ -131,9 +150,7 @@ class LocalLauncher:
             raise TrainingError(f"The worker process cannot be started: {error}.") from error
         name = worker_name(worker.pid)
         self._store.set_tags(run_id, {TAG_WORKER: name})
-        threading.Thread(
-            target=self._reap, args=(run_id, name, worker), name=f"reap-{worker.pid}", daemon=True
-        ).start()
+        return worker, name
 
     def _command(self, run_id: str) -> list[str]:
         # -P: a file called keras.py in the user's folder is not what is meant.
@@ -154,7 +171,9 @@ class LocalLauncher:
         try:
             if self._store.get(run_id).tags.get(TAG_WORKER) == name:
                 self._store.set_tags(run_id, {TAG_EXIT: _exit_words(code)})
-                bury_if_dead(self._store.get(run_id), self._store)
+                record = self._store.get(run_id)
+                if record.status.active:
+                    _bury(record, self._store)
         except Exception:
             _log.exception("How the worker of run %s ended could not be noted.", run_id)
         worker.wait()
@@ -182,8 +201,7 @@ def open_films(
         DatasetError: the folder is no usable data set.
     """
     root = config.data.root
-    place = workspace.data_folder() / root if root == sources.BUILT_IN else Path(root).expanduser()
-    if not place.is_dir():
+    if not sources.folder(root).is_dir():
         return None
     pattern = config.data.patient_pattern
     return sources.open_catalog(root, patient_pattern=pattern, progress=progress)
@@ -216,7 +234,7 @@ def start(
     """
     store = store or RunStore()
     config = independent_of_folder(config)
-    require_sound(config, store, catalog or open_films(config))
+    require_sound(config, store, catalog or open_films(config), launcher)
     run_id = store.create(
         config,
         name=name or run_name(config, recipe),
@@ -226,13 +244,17 @@ def start(
     return run_id
 
 
-def require_sound(config: RunConfig, store: RunStore, catalog: Catalog | None) -> None:
+def require_sound(
+    config: RunConfig, store: RunStore, catalog: Catalog | None, launcher: Launcher | None = None
+) -> None:
     """Refuse a configuration that a check found an error in.
 
     Raises:
         TrainingError: says which errors.
     """
-    errors = [found for found in check(config, store, catalog) if found.severity == "error"]
+    there = launcher.check(config) if isinstance(launcher, RemoteLauncher) else None
+    found = check(config, store, catalog, there)
+    errors = [problem for problem in found if problem.severity == "error"]
     if errors:
         raise TrainingError(" ".join(error.text for error in errors))
 
@@ -286,7 +308,7 @@ def resume(run_id: str, *, store: RunStore | None = None, launcher: Launcher | N
             raise TrainingError(reason)
         if record.kind is Kind.TRAINING:
             config = store.config(run_id)
-            require_sound(config, store, open_films(config))
+            require_sound(config, store, open_films(config), launcher)
         store.queue_again(run_id)
         store.set_tags(run_id, {TAG_PHASE: _WAITING})
     launch(run_id, store, launcher)
@@ -316,7 +338,7 @@ def why_not_resumed(record: RunRecord) -> str:
             f"Run {record.run_id} was cancelled, which keeps nothing to go on from. Repeat it to "
             "train from the start."
         )
-    if has_checkpoint(record.run_id) or not any(map(_of_training, record.metrics)):
+    if may_go_on(record) or not any(map(_of_training, record.metrics)):
         return ""  # one that had not begun to train loses nothing by a new start
     host = record.tags.get(TAG_WORKER, "").partition(" ")[0]
     elsewhere = f" on this machine; it trained on {host}" if host not in ("", _host()) else ""
@@ -332,9 +354,15 @@ def has_checkpoint(run_id: str) -> bool:
     return folder.is_dir() and any(file.suffix != ".part" for file in folder.iterdir())
 
 
-def drop_checkpoint(run_id: str) -> None:
-    """Free what a run kept to go on from."""
-    shutil.rmtree(workspace.checkpoint_folder(run_id), ignore_errors=True)
+def may_go_on(record: RunRecord) -> bool:
+    """Tell if a run left something to go on from, in this workspace or in the run store."""
+    return has_checkpoint(record.run_id) or bool(record.tags.get(TAG_CHECKPOINT))
+
+
+def drop_checkpoint(record: RunRecord, store: RunStore) -> None:
+    """Free what a run kept to go on from, here and in the run store."""
+    shutil.rmtree(workspace.checkpoint_folder(record.run_id), ignore_errors=True)
+    kept.drop(record, store)
 
 
 def repeat(
@@ -538,16 +566,21 @@ def bury_if_dead(record: RunRecord, store: RunStore) -> RunRecord:
         return record
     record = store.get(record.run_id)  # it may have ended well between the two looks
     if record.status.active and not worker_alive(record):  # or may have been queued again
-        log = workspace.run_folder(record.run_id) / LOG_FILE
-        if record.request == "cancel":  # it only came sooner
-            drop_checkpoint(record.run_id)
-            store.set_status(record.run_id, Status.CANCELLED)
-        else:
-            store.set_status(record.run_id, Status.FAILED, _last_words(record, log))
-        if log.is_file():
-            store.write_file(record.run_id, log)
-        record = store.get(record.run_id)
+        record = _bury(record, store)
     return record
+
+
+def _bury(record: RunRecord, store: RunStore) -> RunRecord:
+    """Mark a run whose worker is gone as ended; return it as it is then."""
+    log = workspace.run_folder(record.run_id) / LOG_FILE
+    if record.request == "cancel":  # it only came sooner
+        drop_checkpoint(record, store)
+        store.set_status(record.run_id, Status.CANCELLED)
+    else:
+        store.set_status(record.run_id, Status.FAILED, _last_words(record, log))
+    if log.is_file():
+        store.write_file(record.run_id, log)
+    return store.get(record.run_id)
 
 
 def worker_name(pid: int) -> str:
@@ -556,15 +589,20 @@ def worker_name(pid: int) -> str:
 
 
 def worker_alive(record: RunRecord) -> bool:
-    """Tell if a run's worker lives: by its process here, by its signs of life elsewhere."""
+    """Tell if a run's worker lives: by its process here, by its signs of life elsewhere.
+
+    A run on a cluster waits for as long as the cluster gives signs of life for it, and may go on on
+    another machine when its worker's is lost: whoever tends it there sees to that.
+    """
+    if record.place:
+        return _heard_of(record)
     try:
         host, pid, started = record.tags[TAG_WORKER].split()
         number, at = int(pid), float(started)
     except (KeyError, ValueError):  # not launched yet, or the launcher died before it said so
         return time.time() - record.queued_at < _LAUNCH_GRACE
     if host != _host():
-        seen_at = float(record.tags.get(TAG_SEEN_AT) or record.queued_at)
-        return time.time() - seen_at < _SILENCE
+        return _heard_of(record)
     try:
         process = psutil.Process(number)
         # Else the number went to another process. The start time moves when the clock is set, the
@@ -575,6 +613,12 @@ def worker_alive(record: RunRecord) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _heard_of(record: RunRecord) -> bool:
+    """Tell if somebody gave a sign of life for a run of another machine lately."""
+    seen_at = float(record.tags.get(TAG_SEEN_AT) or record.queued_at)
+    return time.time() - seen_at < _SILENCE
 
 
 def _host() -> str:
@@ -588,6 +632,11 @@ def _of_training(metric: str) -> bool:
 def _last_words(record: RunRecord, log: Path) -> str:
     """Say how a worker went that left no word itself."""
     doing = f" while {record.phase}" if record.phase else ""
+    if record.place and not record.tags.get(TAG_EXIT):
+        return (
+            f"Nothing was heard of the run for {_SILENCE / 60:.0f} minutes{doing}. The cluster "
+            f"({record.place}) was shut down, or it no longer reaches the run store."
+        )
     lines = log.read_text("utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     last = f" The last line of its log: {lines[-1].strip()[:300]}" if lines else ""
     return f"The worker process ended without a word{doing}: {_cause(record, lines)}{last}"

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -14,6 +15,9 @@ import psutil
 
 import cxr_core
 from cxr_core import workspace
+from cxr_core.config import OptimiseConfig
+
+THREADS = "TF_NUM_INTRAOP_THREADS"  # by this variable TensorFlow is told how many it may use
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -48,6 +52,24 @@ def give_back_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def shared_batch(optimise: OptimiseConfig, gpus: int | None = None) -> str:
+    """Say what it means for batch and learning rate that several GPUs train a network.
+
+    Args:
+        optimise: the run's settings.
+        gpus: how many there are, None where that is not known yet.
+    """
+    films, rate = optimise.batch_size, optimise.learning_rate
+    if gpus is None:
+        who, each = "All GPUs of the machine share each batch", ""
+    else:
+        who, each = f"{gpus} GPUs shared each batch", f", about {films / gpus:g} a GPU"
+    return (
+        f"{who}: {films} films a step in all{each}, at the learning rate of {rate:g}, as on one "
+        "GPU. A larger optimise.batch_size may fill them better; the rate is then yours to raise."
+    )
+
+
 def free_memory() -> int:
     """Return the bytes of memory that a new process can have, within its control group's limit."""
     free: int = psutil.virtual_memory().available
@@ -62,6 +84,14 @@ def free_memory() -> int:
                 cached = _field(folder / "memory.stat", "inactive_file") or 0
                 free = min(free, most - (_number(folder / used) or 0) + cached)
     return max(free, 0)
+
+
+def threads() -> int:
+    """Return how many cores this process may compute with."""
+    told = os.environ.get(THREADS, "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16() -> bool | None:

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -264,7 +265,8 @@ class _Sweep:
         self._keep()
         for other in (before, trial):  # their weights are needed no more
             if other is not None and other != winner:
-                jobs.drop_checkpoint(other.run_id)
+                with suppress(TrainingError):  # somebody deleted it
+                    jobs.drop_checkpoint(self._read(other.run_id), self._store)
         area = trial.figures.get("val_auroc")
         if trial.outcome is Outcome.COMPLETE and area is not None:
             figures = {"val_auroc": area}

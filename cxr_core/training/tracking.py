@@ -115,6 +115,10 @@ TAG_QUEUED_AT = "cxr.queued_at"  # seconds since 1970; when the run was asked fo
 TAG_ORDER = "cxr.order"  # its place in the queue: the lower the sooner
 TAG_EXIT = "cxr.exit"  # how the worker process ended: "SIGKILL", "status 1"
 TAG_MEMORY_KILLS = "cxr.memory_kills"  # see `machine.MemoryKills`, when the worker began
+TAG_PLACE = "cxr.place"  # whose the run is where that is not this machine: "ray HOST:PORT"
+TAG_NODE = "cxr.node"  # of a run on a cluster: the machine that has it now, in words
+TAG_LOST = "cxr.lost"  # of a run on a cluster: the machines that were lost under it, a line each
+TAG_CHECKPOINT = "cxr.checkpoint"  # see `kept`; absent where nothing is kept in the store
 TAG_RESUMED = "cxr.resumed"  # how often the run was resumed; absent where never
 TAG_CODE = "cxr.code"  # version of the code that trains, with its commit where it is a checkout
 TAG_SETTINGS = "cxr.settings"  # see :func:`settings_key`
@@ -181,6 +185,11 @@ class RunRecord:
     def untested(self) -> bool:
         """True for a trial that is judged on validation films alone, and leaves no bundle."""
         return self.tags.get(TAG_UNTESTED) == "true"
+
+    @property
+    def place(self) -> str:
+        """The cluster that the run was handed to; "" where workers are processes of a machine."""
+        return self.tags.get(TAG_PLACE, "")
 
     @property
     def request(self) -> Request | None:
@@ -273,6 +282,12 @@ class RunStore:
 
                 self._opened = MlflowClient(tracking_uri=self.uri)
             return self._opened
+
+    @property
+    def files_at(self) -> str:
+        """The address below which new runs keep their files."""
+        place: str = self._client.get_experiment(self.prepare()).artifact_location
+        return place
 
     # -- for whoever starts and watches ---------------------------------------------------------
 
@@ -557,11 +572,19 @@ class RunStore:
             return
         self._client.set_tag(run_id, TAG_REQUEST, what)
 
-    def queue_again(self, run_id: str) -> None:
-        """Put an ended run at the end of the queue, without a trace of how it ended."""
+    def queue_again(self, run_id: str, tags: Mapping[str, str] | None = None) -> None:
+        """Put a run at the end of the queue, without a trace of how it ended.
+
+        Args:
+            run_id: which run.
+            tags: what is to be said of it at the same time.
+        """
         now = f"{time.time():.6f}"
         times = int(self.get(run_id).tags.get(TAG_RESUMED) or 0) + 1
-        gone = (TAG_REASON, TAG_REQUEST, TAG_WORKER, TAG_EXIT, TAG_SEEN_AT, TAG_PROGRESS)
+        gone = (
+            *(TAG_REASON, TAG_REQUEST, TAG_WORKER, TAG_EXIT, TAG_SEEN_AT, TAG_PROGRESS),
+            *(TAG_PLACE, TAG_NODE),
+        )
         self.set_tags(
             run_id,
             {
@@ -570,6 +593,7 @@ class RunStore:
                 TAG_ORDER: now,
                 TAG_RESUMED: str(times),
                 TAG_STATUS: Status.QUEUED,
+                **(tags or {}),
             },
         )
         self._client.update_run(run_id, _MLFLOW_STATE[Status.QUEUED])
@@ -644,6 +668,13 @@ class RunStore:
             self._client.log_artifacts(run_id, str(local), folder or local.name)
         else:
             self._client.log_artifact(run_id, str(local), folder)
+
+    def remove(self, run_id: str, artefact: str) -> None:
+        """Take a file or folder of a run out of the store, where it is there."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = self._get(run_id).files
+        get_artifact_repository(place, tracking_uri=self.uri).delete_artifacts(artefact)
 
     def write_text(self, run_id: str, name: str, text: str) -> None:
         """Keep a text as an artefact of the run."""

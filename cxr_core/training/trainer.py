@@ -21,7 +21,16 @@ from cxr_core.config import RunConfig
 from cxr_core.data.augment import augment
 from cxr_core.diagnosis import bundle
 from cxr_core.evaluation import calibration, metrics, operating, track_record
-from cxr_core.training import device, known_films, network, probing, recipes, stages, teachers
+from cxr_core.training import (
+    device,
+    known_films,
+    machine,
+    network,
+    probing,
+    recipes,
+    stages,
+    teachers,
+)
 from cxr_core.training.film_set import FilmSet, Part, read_films
 from cxr_core.training.fitting import fit
 from cxr_core.training.tracking import TAG_DEVICE
@@ -53,6 +62,8 @@ def train(config: RunConfig, run: RunWriter) -> Trained:
     """
     chosen = device.choose(config.hardware)
     run.tags({TAG_DEVICE: chosen.words})
+    if (gpus := chosen.strategy.num_replicas_in_sync) > 1:
+        run.note(machine.shared_batch(config.optimise, gpus))
     keras.utils.set_random_seed(config.seed)
     if not chosen.is_gpu:
         tf.config.experimental.enable_op_determinism()  # on a CPU it costs next to nothing

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 
 from cxr_core import workspace
 from cxr_core.errors import CxrError, TrainingError
-from cxr_core.training import ensembles, jobs
-from cxr_core.training.machine import MemoryKills, code_version
+from cxr_core.training import ensembles, jobs, kept
+from cxr_core.training.machine import THREADS, MemoryKills, code_version
 from cxr_core.training.tracking import (
     TAG_CODE,
     TAG_MEMORY_KILLS,
@@ -33,11 +33,11 @@ from cxr_core.training.tracking import (
     TAG_SEEN_AT,
     TAG_WORKER,
     Kind,
-    Request,
+    RunRecord,
     RunStore,
     Status,
 )
-from cxr_core.training.writer import RunCancelled, RunWriter, patiently
+from cxr_core.training.writer import RunCancelled, RunTaken, RunWriter, patiently
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
     """Take the run's turn and train; leave how it ended in the store, and return it."""
     status, reason = Status.FAILED, ""
     try:
+        patiently(lambda: kept.fetch(store.get(run_id), store))
         about = {
             TAG_WORKER: jobs.worker_name(os.getpid()),
             TAG_CODE: code_version(),
@@ -77,26 +78,34 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
         }
         patiently(lambda: store.set_tags(run_id, about))
         patiently(lambda: store.write_text(run_id, "environment.txt", environment()))
-        trains = patiently(lambda: store.get(run_id)).kind is Kind.TRAINING
-        with _turn(run_id, store) if trains else nullcontext():
+        record = patiently(lambda: store.get(run_id))
+        on_cluster = bool(record.place)
+        with ExitStack() as held:
+            if record.kind is Kind.TRAINING and not on_cluster:
+                held.enter_context(_turn(run_id, store))
             patiently(lambda: store.set_status(run_id, Status.RUNNING))
-            with store.watch_system(run_id):
-                status = _train(run_id, store)
+            held.enter_context(store.watch_system(run_id))
+            if on_cluster:
+                held.enter_context(kept.Keeper(store, record, log))
+                _heed(record)
+            status = _train(run_id, store)
+    except RunTaken:
+        _log.error("The run is another worker's now: this one was held for dead.")
+        return status  # and leaves no other trace
     except RunCancelled:
         status = Status.CANCELLED
     except BaseException as error:
         _log.exception("The run failed.")
         reason = in_words(error)
-    finally:
-        _log.info("The run is %s.", status)
-        try:
-            store.set_tags(run_id, {TAG_PHASE: "done" if status.has_model else ""})
-            store.write_file(run_id, log)
-        except Exception:
-            _log.exception("The log could not be kept with the run.")  # how it ended matters more
-        patiently(lambda: store.set_status(run_id, status, reason))
+    _log.info("The run is %s.", status)
+    try:
+        store.set_tags(run_id, {TAG_PHASE: "done" if status.has_model else ""})
+        store.write_file(run_id, log)
+    except Exception:
+        _log.exception("The log could not be kept with the run.")  # how it ended matters more
+    patiently(lambda: store.set_status(run_id, status, reason))
     if status is not Status.FAILED and not (status.has_model and _is_trial(run_id, store)):
-        jobs.drop_checkpoint(run_id)
+        jobs.drop_checkpoint(patiently(lambda: store.get(run_id)), store)
     _tell_parent(run_id, store)
     return status
 
@@ -173,10 +182,13 @@ def _train(run_id: str, store: RunStore) -> Status:
         with RunWriter(store, run_id) as run:
             ensembles.build(store, run)
         return Status.FINISHED
+    config = patiently(lambda: store.config(run_id))
+    if config.hardware.cores:
+        os.environ.setdefault(THREADS, str(config.hardware.cores))
     from cxr_core.training.trainer import train
 
     with RunWriter(store, run_id) as run:
-        trained = train(patiently(lambda: store.config(run_id)), run)
+        trained = train(config, run)
     return Status.STOPPED if trained.stopped else Status.FINISHED
 
 
@@ -184,15 +196,15 @@ def _train(run_id: str, store: RunStore) -> Status:
 def _turn(run_id: str, store: RunStore) -> Iterator[None]:
     """Hold the device: one run a machine, in the order they were asked for.
 
+    A run on a cluster needs none: its scheduler gave it the cores and GPUs that it asked for.
+
     Raises:
         RunCancelled: somebody no longer wants the run before its turn came.
     """
     lock = FileLock(workspace.home() / "device.lock")
     while True:
-        request, before = patiently(lambda: _look(run_id, store))
-        # Where there is nothing to keep yet, "stop" is "cancel".
-        if request == "cancel" or (request == "stop" and not jobs.has_checkpoint(run_id)):
-            raise RunCancelled
+        record, before = patiently(lambda: _look(run_id, store))
+        _heed(record)
         if not before:
             try:
                 lock.acquire(timeout=0)
@@ -206,10 +218,20 @@ def _turn(run_id: str, store: RunStore) -> Iterator[None]:
         lock.release()
 
 
-def _look(run_id: str, store: RunStore) -> tuple[Request | None, int]:
-    """Give a sign of life; return what was asked of the run, and how many are before it."""
+def _heed(record: RunRecord) -> None:
+    """End here if the run is not to begin.
+
+    Raises:
+        RunCancelled: somebody asked for it. Where there is nothing to keep yet, "stop" is "cancel".
+    """
+    if record.request == "cancel" or (record.request == "stop" and not jobs.may_go_on(record)):
+        raise RunCancelled
+
+
+def _look(run_id: str, store: RunStore) -> tuple[RunRecord, int]:
+    """Give a sign of life; return the run as it is now, and how many are before it."""
     store.set_tags(run_id, {TAG_SEEN_AT: f"{time.time():.0f}"})
-    return store.get(run_id).request, _before_in_queue(run_id, store)
+    return store.get(run_id), _before_in_queue(run_id, store)
 
 
 def _before_in_queue(run_id: str, store: RunStore) -> int:
@@ -219,7 +241,8 @@ def _before_in_queue(run_id: str, store: RunStore) -> int:
     for record in jobs.queue(store):
         if record.run_id == run_id:
             break
-        before += (record.tags.get(TAG_WORKER) or host).split()[0] == host
+        here = (record.tags.get(TAG_WORKER) or host).split()[0] == host
+        before += here and not record.place
     return before
 
 

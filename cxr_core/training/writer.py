@@ -21,7 +21,9 @@ from cxr_core.training.tracking import (
     TAG_PROGRESS,
     TAG_RECIPE,
     TAG_SEEN_AT,
+    TAG_WORKER,
     Request,
+    RunRecord,
     RunStore,
 )
 
@@ -35,6 +37,10 @@ _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # seconds between tries at a store t
 
 class RunCancelled(Exception):  # noqa: N818 - nothing went wrong
     """Somebody asked the run to end and keep nothing."""
+
+
+class RunTaken(Exception):  # noqa: N818 - nothing went wrong with the run
+    """The run was taken from this worker, which was held for dead: it is another's now."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class RunWriter:
         self.untested = record.untested  # a trial of a sweep: the training alone is wanted
         self.recorded = record.params  # what an earlier worker recorded, where the run was resumed
         self._store = store
+        self._worker, self._taken = _process(record), False
         self._request: Request | None = None
         self._points: list[tuple[str, int, float, float]] = []
         self._files: list[tuple[str, bytes]] = []
@@ -83,6 +90,8 @@ class RunWriter:
     ) -> None:
         self._closed.set()
         self._thread.join()
+        if kind is RunTaken:
+            return
         try:
             patiently(self._flush)
         except Exception:
@@ -99,7 +108,11 @@ class RunWriter:
 
         Raises:
             RunCancelled: somebody asked for it.
+            RunTaken: another worker has it: this one was silent for so long that it was held for
+                dead. It leaves the run as it is.
         """
+        if self._taken:
+            raise RunTaken
         if self._request == "cancel":
             raise RunCancelled
 
@@ -174,7 +187,11 @@ class RunWriter:
         seen_at = 0.0
         while not self._closed.wait(_INTERVAL):
             try:
-                self._request = self._store.get(self.run_id).request
+                record = self._store.get(self.run_id)
+                self._request = record.request
+                self._taken = _process(record) != self._worker
+                if self._taken:
+                    return  # nothing more is written
                 self._flush()
                 if time.time() - seen_at >= _SIGN_OF_LIFE:
                     seen_at = time.time()
@@ -205,6 +222,11 @@ class RunWriter:
             local = Path(scratch) / file
             local.write_bytes(content)
             self._store.write_file(self.run_id, local, folder or None)
+
+
+def _process(record: RunRecord) -> list[str]:
+    """Return host and number of a run's worker; its start time moves when the clock is set."""
+    return record.tags.get(TAG_WORKER, "").split()[:2]
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:

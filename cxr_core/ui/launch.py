@@ -17,6 +17,7 @@ from cxr_core.training import (
     cross_validation,
     folds,
     jobs,
+    machine,
     recipes,
     sweeps,
     trials,
@@ -29,6 +30,7 @@ from cxr_core.ui import (
     layers_view,
     loaders,
     notices,
+    places_view,
     sweep_form,
     words,
     yaml_view,
@@ -101,9 +103,16 @@ def configure(catalog: Catalog) -> Chosen | None:
     return Chosen(filled.recipe if filled else recipe, config.name or title, config)
 
 
-def checks(config: RunConfig, catalog: Catalog) -> bool:
-    """List what speaks against the run; return whether it can start."""
-    problems = jobs.check(config, loaders.store(), catalog=catalog)
+def checks(config: RunConfig, catalog: Catalog, cluster: str) -> bool:
+    """List what speaks against the run; return whether it can start.
+
+    Args:
+        config: what the form says.
+        catalog: the films.
+        cluster: the address of the one that is to train, "" for this machine.
+    """
+    there = places_view.problems(config, cluster) if cluster else None
+    problems = jobs.check(config, loaders.store(), catalog, there)
     if all(problem.severity == "note" for problem in problems):
         st.caption(":material/check: Checked: nothing speaks against this run.")
     for number, problem in enumerate(problems):
@@ -124,6 +133,8 @@ def checks(config: RunConfig, catalog: Catalog) -> bool:
                 on_click=_mend,
                 args=(dict(problem.changes),),
             )
+    if config.hardware.device == "all_gpus":
+        st.caption(machine.shared_batch(config.optimise))
     return all(problem.severity != "error" for problem in problems)
 
 
@@ -131,16 +142,29 @@ def _mend(changes: dict[str, Scalar]) -> None:
     forms.fill(_key(str(st.session_state[RECIPE])), changes)
 
 
-def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabled: bool) -> None:
-    """Draw the button that says what it will do, and does it."""
-    before = sum(run.status.active for run in runs)
-    verb = "Queue" if before else "Train"
-    seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
+def button(
+    chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], cluster: str, *, enabled: bool
+) -> None:
+    """Draw the button that says what it will do, and does it.
+
+    Args:
+        chosen: what the form says.
+        catalog: the films.
+        runs: all there are.
+        cluster: the address of the one that is to train, "" for this machine.
+        enabled: whether a run can start.
+    """
+    before = sum(run.status.active for run in runs if not run.place)
+    verb = "Queue" if before and not cluster else "Train"
+    where = " on the cluster" if cluster else ""
+    seconds = None  # how fast a cluster's nodes are, this machine's runs do not tell
+    if not cluster:
+        seconds = estimate(chosen.config, films=_training_films(chosen.config, catalog), runs=runs)
     about = f": {words.estimate(seconds)}" if seconds else ""
-    if before:
+    if before and not cluster:
         st.caption(f"It will wait for {words.count(before, 'run')} before it.")
     st.button(
-        f"{verb} {chosen.title} on {catalog.name}{about}",
+        f"{verb} {chosen.title} on {catalog.name}{where}{about}",
         key="start_run",  # the label changes as runs go on: without a key a click would be lost
         type="primary",
         icon=":material/play_arrow:",
@@ -162,7 +186,7 @@ def button(chosen: Chosen, catalog: Catalog, runs: Sequence[RunRecord], *, enabl
         if search is not None and enabled:
             _start_sweep(chosen, search, catalog)
     elif pressed and enabled:
-        _start(chosen, catalog, pressed)
+        _start(chosen, catalog, pressed, cluster)
 
 
 def _folds(chosen: Chosen, seconds: float | None, *, enabled: bool) -> None:
@@ -203,7 +227,8 @@ def estimate(config: RunConfig, films: int, runs: Sequence[RunRecord]) -> float 
     alike = [
         run
         for run in runs
-        if run.params.get("model.architecture") == config.model.architecture
+        if not run.place
+        and run.params.get("model.architecture") == config.model.architecture
         and run.params.get("image.size") == str(config.image.size)
         and run.metrics.get("images_per_second", 0) > 0
     ]
@@ -336,22 +361,29 @@ def _press(what: str) -> None:
     st.session_state[_PRESSED] = what
 
 
-def _start(chosen: Chosen, catalog: Catalog, what: str) -> None:
+def _start(chosen: Chosen, catalog: Catalog, what: str, cluster: str) -> None:
     """Start the run, or one a fold, and watch it, or say why it cannot be started."""
     if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
         return
     st.session_state[_STARTED] = time.monotonic()
     try:
-        store = loaders.store()
+        store, there = loaders.store(), places_view.launcher(cluster)
         if what == _FOLDS:
             number = int(st.session_state[_NUMBER])
             parent = cross_validation.start(
-                chosen.config, number, recipe=chosen.recipe, store=store, catalog=catalog
+                chosen.config,
+                number,
+                recipe=chosen.recipe,
+                store=store,
+                launcher=there,
+                catalog=catalog,
             )
             first = folds.by_number(folds.children(parent, store)).get(1)
             started = first.run_id if first else parent  # cancelled before it began
         else:
-            started = jobs.start(chosen.config, recipe=chosen.recipe, store=store, catalog=catalog)
+            started = jobs.start(
+                chosen.config, recipe=chosen.recipe, store=store, launcher=there, catalog=catalog
+            )
     except CxrError as error:
         notices.wrong(error)
         return

@@ -12,6 +12,7 @@ from cxr_core.figures import NOTHING, Lines
 from cxr_core.training import jobs
 from cxr_core.training.tracking import (
     TAG_DEVICE,
+    TAG_NODE,
     TAG_PROGRESS,
     TAG_SYNTHETIC,
     RunRecord,
@@ -231,6 +232,8 @@ def _numbers(record: RunRecord, now: Progress) -> None:
 def _state(record: RunRecord) -> str:
     """Return what the run does now, or where it was trained, in a sentence."""
     device = record.tags.get(TAG_DEVICE)
+    if device and record.tags.get(TAG_NODE):
+        device = f"{record.tags[TAG_NODE]}, {device}"
     if not record.status.active:
         return f"Trained on {device}." if device else ""
     asked = {"stop": "Asked to stop early. ", "cancel": "Asked to cancel. "}

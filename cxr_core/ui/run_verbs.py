@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from cxr_core.cluster import launcher
 from cxr_core.errors import CxrError
 from cxr_core.training import cross_validation, jobs, sweeps, trials
 from cxr_core.training.search import MOST_TRIALS
@@ -57,7 +58,7 @@ def queue(waiting: Sequence[RunRecord]) -> None:
         ):
             st.markdown(
                 f"{place}. **{record.name}** on {record.tags.get(TAG_DATA, 'unknown films')}, "
-                f"asked for {words.ago(record.created)}",
+                f"asked for {words.ago(record.created)}{', on the cluster' * bool(record.place)}",
                 width="stretch",
             )
             _move(record, "up", ":material/arrow_upward:", disabled=place == 1)
@@ -98,7 +99,9 @@ def _afterwards(record: RunRecord, here: str) -> None:
         how = "Train what is missing." if folds else "Go on from the last checkpoint, same name."
         _verb(
             "Resume",
-            lambda run_id, store: (cross_validation if folds else jobs).resume(run_id, store=store),
+            lambda run_id, store: (cross_validation if folds else jobs).resume(
+                run_id, store=store, launcher=launcher.of(record, store)
+            ),
             record,
             key=f"{here}:resume",
             icon=":material/resume:",

@@ -16,6 +16,7 @@ from cxr_core.errors import CxrError, TrainingError
 from cxr_core.training.tracking import (
     TAG_DATA,
     TAG_DEVICE,
+    TAG_NODE,
     TAG_NOTES,
     TAG_PRUNED,
     TAG_RECIPE,
@@ -317,6 +318,7 @@ def _origin(run: RunRecord) -> str:
         f"recipe {words.plain(recipe)}" if recipe else "",
         f"network {run.params.get('model.architecture', 'unknown')}",
         f"{int(run.params['parameters']):,} parameters" if "parameters" in run.params else "",
+        run.tags.get(TAG_NODE, ""),
         run.tags.get(TAG_DEVICE, ""),
         f"{words.duration(run.duration)} in all, started {words.ago(run.created)}",
     ]

@@ -23,6 +23,7 @@ from cxr_core.training.tracking import (
     TAG_CODE,
     TAG_EXIT,
     TAG_MEMORY_KILLS,
+    TAG_PLACE,
     TAG_RECIPE,
     TAG_RESUMED,
     TAG_WORKER,
@@ -221,6 +222,26 @@ def test_a_worker_of_another_machine_is_not_judged(store):
     queue(store, f"not-{socket.gethostname()} 1 0.00", Status.RUNNING)
     (record,) = jobs.runs(store)
     assert record.status is Status.RUNNING
+
+
+def test_a_run_on_a_cluster_is_held_for_dead_only_when_nobody_speaks_of_it_any_more(
+    store, gone, monkeypatch
+):
+    """Its process may be on this machine and gone: the cluster lets it go on on another node."""
+    run_id = queue(store, gone, Status.RUNNING)
+    store.set_tags(run_id, {TAG_PLACE: "ray head:6379"})
+    (record,) = jobs.runs(store)
+    assert record.status is Status.RUNNING
+    monkeypatch.setattr(jobs, "_SILENCE", 0.0)
+    (record,) = jobs.runs(store)
+    assert record.status is Status.FAILED
+    assert "The cluster (ray head:6379) was shut down, or it no longer reaches" in record.reason
+
+
+def test_a_run_on_a_cluster_holds_up_none_on_this_machine(store):
+    store.create(CONFIG, name="there", tags={TAG_PLACE: "ray head:6379"})
+    here = queue(store, ME)
+    assert worker._before_in_queue(here, store) == 0
 
 
 def test_a_run_that_was_never_launched_is_failed_after_a_while(store, monkeypatch):

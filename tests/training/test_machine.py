@@ -7,6 +7,7 @@ import pytest
 
 import cxr_core
 from cxr_core import workspace
+from cxr_core.config import RunConfig
 from cxr_core.training import machine
 from cxr_core.training.machine import MemoryKills
 
@@ -136,3 +137,17 @@ def test_the_code_is_known_by_its_commit_where_it_is_a_checkout(tmp_path, monkey
     assert machine.code_version().endswith("commit 0123456789ab with uncommitted changes")
     answers["rev-parse"] = ""  # no git here, or it does not trust the folder
     assert machine.code_version() == cxr_core.__version__
+
+
+def test_what_several_gpus_do_with_a_batch_is_said_with_its_numbers():
+    optimise = RunConfig().with_values({"optimise.batch_size": 48}).optimise
+    said = machine.shared_batch(optimise, 2)
+    assert said.startswith("2 GPUs shared each batch: 48 films a step in all, about 24 a GPU")
+    assert "learning rate of 0.001, as on one GPU" in said
+
+
+def test_the_cores_that_a_run_was_given_are_those_it_counts(monkeypatch):
+    monkeypatch.setenv(machine.THREADS, "3")
+    assert machine.threads() == 3
+    monkeypatch.delenv(machine.THREADS)
+    assert machine.threads() >= 1

@@ -34,7 +34,7 @@ from cxr_core.training.tracking import (
     Status,
     settings_key,
 )
-from cxr_core.training.writer import RunCancelled, RunWriter
+from cxr_core.training.writer import RunCancelled, RunTaken, RunWriter
 
 CONFIG = RunConfig().with_values({"optimise.epochs": 3, "data.root": "phantom"})
 
@@ -567,3 +567,19 @@ def test_a_writer_sees_requests_and_a_cancelled_run_goes_no_further(
             with pytest.raises(RunCancelled):
                 step()
     assert store.get(run_id).phase == "training"
+
+
+def test_a_worker_from_which_the_run_was_taken_writes_nothing_more(
+    store, run_id, monkeypatch, until
+):
+    monkeypatch.setattr("cxr_core.training.writer._INTERVAL", 0.01)
+    store.set_tags(run_id, {TAG_WORKER: "host 1 1.00"})
+    with pytest.raises(RunTaken), RunWriter(store, run_id) as run:
+        store.set_tags(run_id, {TAG_WORKER: "host 1 1.02"})  # the same: somebody set the clock
+        run.points({"batch_loss": 1.0}, 1)
+        until(lambda: len(store.curves(run_id, ["batch_loss"])), "a visit to the store")
+        store.queue_again(run_id)  # it was held for dead
+        until(lambda: run._taken, "its next visit")
+        run.points({"batch_loss": 1.0}, 2)
+        run.obey()
+    assert list(store.curves(run_id, ["batch_loss"])["step"]) == [1]
