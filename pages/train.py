@@ -9,7 +9,8 @@ from cxr_core.ui import datasets, door, launch, loaders, monitor, notices, run_v
 
 door.pass_through()
 try:
-    runs = [run for run in jobs.runs(loaders.store()) if run.kind is Kind.TRAINING]
+    entries = jobs.runs(loaders.store())
+    runs = [run for run in entries if run.kind is Kind.TRAINING]
     waiting = jobs.queue(loaders.store())
 except CxrError as error:
     notices.wrong(error)
@@ -29,6 +30,7 @@ with bench:  # first: opening a data set must not keep a run from being seen
         )
     else:
         monitor.heading(shown, "train")
+        run_views.of_sweep(shown, entries, here="train")
         run_views.outcome(shown)
         monitor.picture(shown, runs, key="monitor")
     run_verbs.queue([run for run in waiting if run != shown])
