@@ -19,7 +19,8 @@ from cxr_core.ui import (
 
 door.pass_through()
 try:
-    runs = [run for run in jobs.runs(loaders.store()) if run.kind is Kind.TRAINING]
+    entries = jobs.runs(loaders.store())
+    runs = [run for run in entries if run.kind is Kind.TRAINING]
     waiting = jobs.queue(loaders.store())
 except CxrError as error:
     notices.wrong(error)
@@ -39,6 +40,7 @@ with bench:  # first: opening a data set must not keep a run from being seen
         )
     else:
         monitor.heading(shown, "train")
+        run_views.of_sweep(shown, entries, here="train")
         run_views.outcome(shown)
         monitor.picture(shown, runs, key="monitor")
     run_verbs.queue([run for run in waiting if run != shown])

@@ -165,8 +165,7 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
     """
     monitor.heading(run, "runs")
     st.caption(_origin(run))
-    if run.trial:
-        _of_sweep(run, runs)
+    of_sweep(run, runs, here="runs")
     if run.status is Status.FAILED:
         monitor.reason(run)
     summary = evaluation(run).get("test")
@@ -182,10 +181,16 @@ def details(run: RunRecord, runs: Sequence[RunRecord]) -> None:
         _tabs(run, runs)
 
 
-def _of_sweep(trial: RunRecord, runs: Sequence[RunRecord]) -> None:
-    """Say which sweep a run is a trial of, with the way there."""
+def of_sweep(trial: RunRecord, runs: Sequence[RunRecord], here: str) -> None:
+    """Say which sweep a run is a trial of, if it is one, with the way there.
+
+    Args:
+        trial: any run.
+        runs: all runs.
+        here: the page, "train" or "runs".
+    """
     sweep = next((run for run in runs if run.run_id == trial.parent), None)
-    if sweep is None:
+    if sweep is None or not trial.trial:
         return
     after = trial.tags.get(TAG_PRUNED, "")
     early = f" Ended after epoch {after}, as others did better." if after else ""
@@ -193,7 +198,7 @@ def _of_sweep(trial: RunRecord, runs: Sequence[RunRecord]) -> None:
         st.markdown(f"Trial {trial.trial} of {words.plain(sweep.name)}.{early}", width="content")
         if st.button(
             "Open the sweep",
-            key=f"sweep_of:{trial.run_id}",
+            key=f"{here}:sweep_of:{trial.run_id}",
             icon=":material/arrow_upward:",
             type="tertiary",
         ):

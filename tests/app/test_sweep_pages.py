@@ -73,6 +73,7 @@ def test_the_settings_of_a_trial_fill_the_form(
     app.button(key=f"use:{best.run_id}").click().run()  # the best is selected at first
     assert not app.exception
     app.switch_page("pages/train.py").run()
+    assert "Trial 4 of quick, sweep." in texts(app)  # the latest run is shown beside the form
     assert "Filled from trial 4 of quick, sweep." in texts(app)
     rate = next(f for f in app.number_input if f.label == "Learning rate")
     assert rate.value == pytest.approx(best.values["optimise.learning_rate"])
@@ -85,7 +86,7 @@ def test_a_trial_says_what_it_belongs_to_and_why_it_has_no_test(
     app = opened(first.run_id, open_page)
     assert not app.exception
     assert "Trial 1 of quick, sweep." in texts(app)
-    assert app.button(key=f"sweep_of:{first.run_id}")
+    assert app.button(key=f"runs:sweep_of:{first.run_id}")
 
 
 @pytest.mark.parametrize("trials_done", [0, 2])
