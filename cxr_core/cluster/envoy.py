@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,8 @@ from cxr_core import cluster, workspace
 from cxr_core.errors import CxrError, TrainingError
 
 _PATIENCE = 120.0  # seconds for a cluster to answer
+_LISTENS = 5.0  # seconds for a connection to its address
+_CONNECTS = 30.0  # seconds to become a driver of it
 _NODE_PATIENCE = 60.0  # seconds for a node to answer: what it imports may lie on a slow disk
 NAMESPACE = "cxr-studio"
 
@@ -91,6 +95,8 @@ def connection(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
+    _require_listener(address)
+
     try:
         # Ray has workers look for modules where its driver stands: in a checkout at this path.
         with contextlib.chdir(workspace.REPOSITORY):
@@ -106,6 +112,17 @@ def connection(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_LISTENS).close()
+    except OSError as error:
+        raise _unreachable(address, f"nobody listens there ({error})") from None
 
 
 # -- in the process of its own --------------------------------------------------------------------
@@ -209,13 +226,25 @@ _VERBS: dict[str, Callable[..., Any]] = {"reach": _reach, "survey": survey}
 def _main(verb: str, address: str, arguments: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
+
+    def tell(answer: dict[str, Any]) -> None:
+        with answers:
+            json.dump(answer, answers)
+
+    def give_up() -> None:
+        tell({"error": str(_unreachable(address, f"no connection within {_CONNECTS:.0f} s"))})
+        os._exit(1)
+
+    late = threading.Timer(_CONNECTS, give_up)
+    late.daemon = True
+    late.start()
     try:
         with connection(address):
-            answer = {"found": _VERBS[verb](**json.loads(arguments))}
+            late.cancel()
+            tell({"found": _VERBS[verb](**json.loads(arguments))})
     except CxrError as error:
-        answer = {"error": str(error)}
-    with answers:
-        json.dump(answer, answers)
+        late.cancel()
+        tell({"error": str(error)})
 
 
 if __name__ == "__main__":
