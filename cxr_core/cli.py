@@ -309,7 +309,10 @@ def sweep(
     ] = None,
     at_once: Annotated[
         int | None,
-        typer.Option(help="Trials in the queue together; those of one machine still take turns."),
+        typer.Option(
+            help="Trials in the queue together, 1 by default; on a cluster they train side by "
+            "side, on one machine they still take turns."
+        ),
     ] = None,
     resume_: Annotated[
         str,
@@ -319,12 +322,14 @@ def sweep(
             metavar="RUN",
         ),
     ] = "",
+    on: Place = "here",
     as_json: AsJson = False,
 ) -> None:
     """Search settings for the best validation figure, each tried in a run; Ctrl-C cancels.
 
     Trials are judged by validation films alone; the best of them is tested at the end.
     """
+    from cxr_core.cluster import launcher
     from cxr_core.training import sweeps
     from cxr_core.training.tracking import RunStore
 
@@ -337,21 +342,27 @@ def sweep(
     }
     asked = {name: value for name, value in how.items() if value is not None}
     if resume_:
-        if config or space or data or set_ or asked:
+        if config or space or data or set_ or asked or on != "here":
             raise typer.BadParameter(
                 "A sweep goes on as it began: beside --resume there is only --trials."
             )
         store = RunStore()
-        run_id = store.find(resume_).run_id
-        sweeps.resume(run_id, trials, store=store)
+        record = store.find(resume_)
+        run_id = record.run_id
+        sweeps.resume(run_id, trials, store=store, launcher=launcher.of(record, store))
     else:
         if not config or space is None:
             raise typer.BadParameter("Name a configuration, and a search space with --space.")
         search = _search(space, trials, asked)
-        order = _order(config, data, set_, "here")
+        order = _order(config, data, set_, on)
         store = order.store
         run_id = sweeps.start(
-            order.settings, search, recipe=order.recipe, store=store, catalog=order.catalog
+            order.settings,
+            search,
+            recipe=order.recipe,
+            store=store,
+            launcher=launcher.for_sweep(on, store),
+            catalog=order.catalog,
         )
     _say(
         f"Sweep {run_id}. It goes on if this terminal is closed; Ctrl-C cancels it, and "
@@ -765,7 +776,8 @@ def resume(run: RunId, on: Place = "", as_json: AsJson = False) -> None:
     record = store.find(run)
     run_id = record.run_id
     if record.kind is Kind.SWEEP:
-        sweeps.resume(run_id, store=store)
+        there = launcher.for_sweep(on, store) if on else launcher.of(record, store)
+        sweeps.resume(run_id, store=store, launcher=there)
     else:
         there = launcher.named(on, store) if on else launcher.of(record, store)
         verbs = cross_validation if record.kind is Kind.FOLDS else jobs

@@ -1,6 +1,7 @@
 """Hands runs to a Ray cluster, from any process that reaches it and the run store."""
 
 import math
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from cxr_core.data import exclusions, sources
 from cxr_core.errors import ConfigError, TrainingError
 from cxr_core.training import folds
 from cxr_core.training.checks import Problem
-from cxr_core.training.jobs import Launcher
+from cxr_core.training.jobs import Launcher, LocalLauncher
 from cxr_core.training.tracking import (
     TAG_PHASE,
     TAG_PLACE,
@@ -77,6 +78,36 @@ class RayLauncher:
         )
 
 
+class SweepLauncher(LocalLauncher):
+    """Starts the worker of a sweep on this machine; its trials are handed to a cluster.
+
+    Args:
+        store: the run store, which the nodes must reach too.
+        address: the cluster, as `RayLauncher` takes it.
+    """
+
+    def __init__(self, store: RunStore, address: str) -> None:
+        super().__init__(store)
+        self._address = address
+        self._there = RayLauncher(store, address)
+
+    def check(self, config: RunConfig) -> list[Problem]:
+        """Return what stands against a trial there; asks every node, which takes some seconds."""
+        return self._there.check(config)
+
+    def _command(self, run_id: str) -> list[str]:
+        module = "cxr_core.cluster.sweep_worker"
+        return [sys.executable, "-P", "-m", module, run_id, self._address]
+
+
+def for_sweep(on: str, store: RunStore) -> Launcher | None:
+    """Return who starts the worker of a sweep whose trials train at a place that somebody named.
+
+    Args and errors as of :func:`named`.
+    """
+    return None if on == cluster.HERE else SweepLauncher(store, address(on))
+
+
 def named(on: str, store: RunStore) -> Launcher | None:
     """Return who starts workers at a place that somebody named.
 
@@ -115,10 +146,12 @@ def address(on: str) -> str:
 def of(record: RunRecord, store: RunStore) -> Launcher | None:
     """Return who starts a run's worker again: a cluster's where it had the run, None for here.
 
-    A cross-validation is where its folds are.
+    A cross-validation is where its folds are, a sweep where its trials are.
     """
-    runs = [record] if record.kind is not Kind.FOLDS else folds.children(record.run_id, store)
+    whole = record.kind in (Kind.FOLDS, Kind.SWEEP)
+    runs = folds.children(record.run_id, store) if whole else [record]
     place = next((run.place for run in runs if run.place), "")
     if not place:
         return None
-    return RayLauncher(store, cluster.address() or place.partition(" ")[2])
+    there = SweepLauncher if record.kind is Kind.SWEEP else RayLauncher
+    return there(store, cluster.address() or place.partition(" ")[2])

@@ -18,9 +18,12 @@ Objective = Literal["val_auroc", "val_accuracy", "val_loss"]
 # What a trial costs: seconds of training in all, seconds an epoch, numbers in the network.
 Cost = Literal["seconds", "epoch_seconds", "parameters"]
 
-MOST_TRIALS = 1000
+MOST_TRIALS, MOST_AT_ONCE = 1000, 64
 
-_COUNTS = {"trials": MOST_TRIALS, "at_once": 64}  # the most that is allowed of each; the least is 1
+_COUNTS = {
+    "trials": MOST_TRIALS,
+    "at_once": MOST_AT_ONCE,
+}  # the most that is allowed of each; the least is 1
 # Settings that change what the loss is: between their values it cannot be compared.
 _OF_THE_LOSS = ("optimise.loss", "optimise.focal_gamma", "optimise.label_smoothing")
 

@@ -37,7 +37,8 @@ def start(
         search: what is varied, by which figure, how, and how often.
         recipe: the recipe it came from, for people.
         store: where runs are kept.
-        launcher: who starts the worker.
+        launcher: who starts the worker; `cluster.launcher.for_sweep` knows one whose trials train
+            on a cluster.
         catalog: the data set, where the caller has it open.
 
     Raises:
@@ -49,7 +50,7 @@ def start(
     store = store or RunStore()
     search = search.checked()
     config = independent_of_folder(config)
-    jobs.require_sound(config, store, catalog or jobs.open_films(config))
+    jobs.require_sound(config, store, catalog or jobs.open_films(config), launcher)
     sweep_id = store.enter(
         config.flat(),
         name=f"{jobs.run_name(config, recipe)[:_NAME]}, sweep",
@@ -102,7 +103,7 @@ def resume(
             raise TrainingError(reason)
         config = store.config(run_id)
         catalog = jobs.open_films(config)
-        jobs.require_sound(config, store, catalog)
+        jobs.require_sound(config, store, catalog, launcher)
         _require_films_of(run_id, catalog, store)
         if number is not None:
             store.write_text(run_id, trials.SEARCH_FILE, search.to_yaml())

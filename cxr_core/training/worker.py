@@ -47,8 +47,13 @@ _LONGEST_POLL = 5.0  # seconds; a request to cancel need not wait longer
 _DISK_FULL = ("No space left on device", "database or disk is full")
 
 
-def main(run_id: str) -> int:
-    """Train one run to its end; return the exit status, 0 unless it failed."""
+def main(run_id: str, launcher: jobs.Launcher | None = None) -> int:
+    """Train one run to its end; return the exit status, 0 unless it failed.
+
+    Args:
+        run_id: which.
+        launcher: who starts the workers of its trials, if it is a sweep.
+    """
     folder = workspace.run_folder(run_id)
     log = folder / jobs.LOG_FILE
     try:
@@ -63,10 +68,10 @@ def main(run_id: str) -> int:
             return 1
         _write_all_output_to(log)
         signal.signal(signal.SIGTERM, _on_terminate)
-        return int(_run(run_id, store, log) is Status.FAILED)
+        return int(_run(run_id, store, log, launcher) is Status.FAILED)
 
 
-def _run(run_id: str, store: RunStore, log: Path) -> Status:
+def _run(run_id: str, store: RunStore, log: Path, launcher: jobs.Launcher | None = None) -> Status:
     """Take the run's turn and train; leave how it ended in the store, and return it."""
     status, reason = Status.FAILED, ""
     try:
@@ -88,7 +93,10 @@ def _run(run_id: str, store: RunStore, log: Path) -> Status:
             if on_cluster:
                 held.enter_context(kept.Keeper(store, record, log))
                 _heed(record)
-            status = _train(run_id, store)
+            if record.kind is Kind.SWEEP:
+                status = _drive(run_id, store, launcher)
+            else:
+                status = _train(run_id, store)
     except RunTaken:
         _log.error("The run is another worker's now: this one was held for dead.")
         return status  # and leaves no other trace
@@ -168,17 +176,17 @@ def environment() -> str:
     )
 
 
-def _train(run_id: str, store: RunStore) -> Status:
-    """Do what the entry is there for; return how it ended."""
-    kind = patiently(lambda: store.get(run_id)).kind
-    if kind is Kind.SWEEP:
-        from cxr_core.training import sweep_driver  # Optuna: for this worker alone
+def _drive(run_id: str, store: RunStore, launcher: jobs.Launcher | None) -> Status:
+    from cxr_core.training import sweep_driver  # Optuna: for this worker alone
 
-        with RunWriter(store, run_id) as run:
-            return sweep_driver.drive(store, run)
+    with RunWriter(store, run_id) as run:
+        return sweep_driver.drive(store, run, launcher)
+
+
+def _train(run_id: str, store: RunStore) -> Status:
     patiently(lambda: store.set_tags(run_id, {TAG_PHASE: "loading TensorFlow"}))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported
-    if kind is Kind.ENSEMBLE:
+    if patiently(lambda: store.get(run_id)).kind is Kind.ENSEMBLE:
         with RunWriter(store, run_id) as run:
             ensembles.build(store, run)
         return Status.FINISHED

@@ -178,13 +178,14 @@ def button(
         chosen.config,
         _key(str(st.session_state[RECIPE])),
         seconds,
+        side_by_side=bool(cluster),
         enabled=enabled,
         press=partial(_press, _SWEEP),
     )
     pressed = st.session_state.pop(_PRESSED, "")
     if pressed == _SWEEP:
         if search is not None and enabled:
-            _start_sweep(chosen, search, catalog)
+            _start_sweep(chosen, search, catalog, cluster)
     elif pressed and enabled:
         _start(chosen, catalog, pressed, cluster)
 
@@ -391,14 +392,19 @@ def _start(chosen: Chosen, catalog: Catalog, what: str, cluster: str) -> None:
     st.rerun()
 
 
-def _start_sweep(chosen: Chosen, search: Search, catalog: Catalog) -> None:
+def _start_sweep(chosen: Chosen, search: Search, catalog: Catalog, cluster: str) -> None:
     """Start a sweep and show it, or say why it cannot be started."""
     if time.monotonic() - st.session_state.get(_STARTED, -math.inf) < _DOUBLE_CLICK:
         return
     st.session_state[_STARTED] = time.monotonic()
     try:
         sweep = sweeps.start(
-            chosen.config, search, recipe=chosen.recipe, store=loaders.store(), catalog=catalog
+            chosen.config,
+            search,
+            recipe=chosen.recipe,
+            store=loaders.store(),
+            launcher=places_view.sweep_launcher(cluster),
+            catalog=catalog,
         )
     except CxrError as error:
         notices.wrong(error)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core import cluster
 from cxr_core.cluster import demand, survey
-from cxr_core.cluster.launcher import RayLauncher
+from cxr_core.cluster.launcher import RayLauncher, SweepLauncher
 from cxr_core.cluster.survey import Node
 from cxr_core.config import RunConfig
 from cxr_core.errors import TrainingError
@@ -74,6 +74,11 @@ def problems(config: RunConfig, address: str) -> list[Problem]:
 def launcher(address: str) -> RayLauncher | None:
     """Return who starts workers there; None for this machine."""
     return RayLauncher(loaders.store(), address) if address else None
+
+
+def sweep_launcher(address: str) -> SweepLauncher | None:
+    """Return who starts the worker of a sweep whose trials train there; None for this machine."""
+    return SweepLauncher(loaders.store(), address) if address else None
 
 
 def _told(config: RunConfig, nodes: list[Node]) -> str:

@@ -155,7 +155,9 @@ def _more_trials(record: RunRecord, here: str) -> None:
         )
         _verb(
             "Go on",
-            lambda run_id, store: sweeps.resume(run_id, int(number), store=store),
+            lambda run_id, store: sweeps.resume(
+                run_id, int(number), store=store, launcher=launcher.of(record, store)
+            ),
             record,
             key=f"{here}:resume",
             type="primary",

@@ -7,7 +7,15 @@ import streamlit as st
 
 from cxr_core.config import RunConfig, Setting
 from cxr_core.errors import ConfigError
-from cxr_core.training.search import MOST_TRIALS, Cost, Objective, Pruner, Sampler, Search
+from cxr_core.training.search import (
+    MOST_AT_ONCE,
+    MOST_TRIALS,
+    Cost,
+    Objective,
+    Pruner,
+    Sampler,
+    Search,
+)
 from cxr_core.training.search_space import (
     Dimension,
     SearchSpace,
@@ -34,6 +42,8 @@ _BY_YAML = "sweep:by_yaml"
 _TEXT = "sweep:text"
 _FILE = "sweep:file"
 _TRIALS = "sweep:trials"
+_AT_ONCE = "sweep:at_once"
+_SIDE_BY_SIDE = 2  # trials at first
 _HOW = "sweep:how:"
 _FIRST = ("optimise.learning_rate", "model.dropout", "augment.rotation")
 _FIRST_TRIALS = 12
@@ -51,7 +61,13 @@ _TITLES: Mapping[str, Mapping[Any, str]] = {
 
 
 def panel(
-    config: RunConfig, key: str, seconds: float | None, *, enabled: bool, press: Callable[[], None]
+    config: RunConfig,
+    key: str,
+    seconds: float | None,
+    *,
+    side_by_side: bool,
+    enabled: bool,
+    press: Callable[[], None],
 ) -> Search | None:
     """Draw what a sweep of these settings is to search, and the button that starts it.
 
@@ -59,6 +75,7 @@ def panel(
         config: the form's settings, which are the first trial.
         key: prefix of the form's keys; ranges begin anew with another one.
         seconds: how long one training is thought to take, None where nobody knows.
+        side_by_side: whether several trials can train at once, as on a cluster.
         enabled: whether a run can start.
         press: called when the button is pressed, before the page is drawn.
 
@@ -71,7 +88,7 @@ def panel(
             "by the validation films. The best of them alone is tested at the end."
         )
         try:
-            search = _search(_space(config, key))
+            search = _search(_space(config, key), side_by_side=side_by_side)
         except ConfigError as error:
             notices.wrong(error)
             search = None
@@ -232,7 +249,7 @@ def _read_file() -> None:
 # -- how, and how often ---------------------------------------------------------------------------
 
 
-def _search(space: SearchSpace) -> Search:
+def _search(space: SearchSpace, *, side_by_side: bool) -> Search:
     """Draw how a space is searched.
 
     Raises:
@@ -275,9 +292,23 @@ def _search(space: SearchSpace) -> Search:
             get_args(Sampler),
             "TPE (Bergstra and others 2011) looks where others did well; chance looks everywhere.",
         )
+    at_once = 1
+    if side_by_side:
+        st.session_state.setdefault(_AT_ONCE, _SIDE_BY_SIDE)
+        at_once = st.number_input(
+            "Trials side by side",
+            1,
+            MOST_AT_ONCE,
+            step=1,
+            key=_AT_ONCE,
+            persist_state="session",
+            help="As many as the cluster has room for. Each is chosen by those that have ended, so "
+            "the fewer at once, the better each is chosen.",
+        )
     return Search(
         space,
         trials=int(number),
+        at_once=int(at_once),
         objective=objective,
         second=second,
         sampler=sampler,

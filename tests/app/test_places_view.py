@@ -10,10 +10,10 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core import cluster
 from cxr_core.cluster import survey
-from cxr_core.cluster.launcher import RayLauncher
+from cxr_core.cluster.launcher import RayLauncher, SweepLauncher
 from cxr_core.cluster.survey import Node
 from cxr_core.errors import TrainingError
-from cxr_core.training import jobs
+from cxr_core.training import jobs, sweeps
 from cxr_core.training.machine import code_version
 from cxr_core.training.tracking import TAG_NODE, TAG_PLACE, RunStore, Status
 
@@ -82,6 +82,26 @@ def test_a_run_goes_to_the_cluster_that_was_chosen(
     start_button.click().run()
     assert isinstance(handed[0], RayLauncher)
     assert asked == ["head:6379"]  # remembered
+
+
+def test_a_sweep_sends_its_trials_to_the_cluster_that_is_chosen(
+    open_page: Open, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[Any] = []
+
+    def start(_config: object, search: object, *, launcher: object, **__: object) -> str:
+        handed.append((search, launcher))
+        return fake_runs.make(Status.FINISHED)
+
+    monkeypatch.setattr(sweeps, "start", start)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    app = open_page("train", train_where="ray")
+    app.number_input(key="sweep:at_once").set_value(3).run()
+    app.button(key="start_sweep").click().run()
+    ((search, launcher),) = handed
+    assert search.at_once == 3
+    assert isinstance(launcher, SweepLauncher)
+    assert launcher._command("abc")[-3:] == ["cxr_core.cluster.sweep_worker", "abc", "head:6379"]
 
 
 def test_without_an_address_the_cluster_of_this_machine_is_asked_or_one_that_is_typed(
