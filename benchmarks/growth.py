@@ -284,12 +284,12 @@ def _drawn(test: "AppTest") -> float:
 
 _FILMS: dict[Size, tuple[int, ...]] = {
     "smallest": (50, 100),
-    "quick": (1_000, 4_000),
+    "quick": (500, 2_500),
     "full": (1_000, 10_000, 100_000),
 }
 _RUNS: dict[Size, tuple[int, ...]] = {
     "smallest": (5, 10),
-    "quick": (100, 400),
+    "quick": (50, 250),
     "full": (100, 1_000, 10_000),
 }
 _POINTS: dict[Size, tuple[int, ...]] = {**_FILMS, "quick": (1_000, 10_000)}

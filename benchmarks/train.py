@@ -101,7 +101,7 @@ def measure(setting: Setting) -> list[Figure]:
     """Return our rate and memory against the common recipe's, as the recipe is and in float32."""
     if not setting.data.is_dir():
         raise harness.MissingError(f"there is no folder {setting.data}: name one with --data")
-    steps, size = setting.pick(2, 8, 60), setting.pick(32, 224, 224)
+    steps, size = setting.pick(2, 6, 60), setting.pick(32, 224, 224)
     rounds = setting.pick(1, 1, 3)
     until = "end" if setting.size == "full" else "step"
     common: list[dict[str, Any]] = []
