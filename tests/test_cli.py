@@ -163,8 +163,10 @@ def test_predict_writes_the_same_table_as_parquet(
     in_csv, in_parts = pd.read_csv(table), pd.read_parquet(parts)
     assert list(in_csv["path"]) == list(in_parts["path"]) == [str(path) for path in films]
     assert list(in_csv.columns) == list(in_parts.columns)
-    for name in ("label", "probability", "p_NORMAL", "accepted", "model"):
+    for name in ("label", "accepted", "model"):
         assert list(in_csv[name]) == list(in_parts[name])
+    for name in ("probability", "p_NORMAL"):  # other films beside it move a film's last digits
+        assert list(in_csv[name]) == pytest.approx(list(in_parts[name]), abs=1e-6)
 
 
 def test_a_place_that_is_none_is_a_sentence(phantoms: Path) -> None:

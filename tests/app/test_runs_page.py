@@ -269,7 +269,7 @@ def test_predictive_values_follow_the_prevalence(open_page: Open, finished: Fini
     threshold = next(s for s in app.slider if s.label.startswith("Threshold"))
     app = threshold.set_value(0.0).run()  # every film is called a finding
     for share in (50.0, 1.0):
-        slider = next(s for s in app.slider if s.label == "Share of people with a finding")
+        slider = next(s for s in app.slider if s.label.startswith("Share of people with "))
         app = slider.set_value(share).run()
         value = next(m.value for m in app.metric if m.label == "Pos. predictive value")
         assert float(value.rstrip(" %")) == share

@@ -313,7 +313,7 @@ def test_a_failed_run_is_resumed_where_it_left_something_to_go_on_from(
     open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resumed: list[str] = []
-    monkeypatch.setattr(jobs, "resume", lambda run_id, store: resumed.append(run_id))
+    monkeypatch.setattr(jobs, "resume", lambda run_id, **_: resumed.append(run_id))
     run_id = fake_runs.make(Status.FAILED, reason="The worker was killed.")
     app = open_page("train")
     assert "The worker was killed." in app.error[0].value
