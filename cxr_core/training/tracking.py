@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 # A tool for patient data makes no call home: before MLflow is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # --json owns stdout
 
 import numpy as np
 import pandas as pd
