@@ -1,5 +1,6 @@
 """Shared fixtures: a workspace of its own for every test, small phantoms, and the real films."""
 
+import gc
 import os
 import shutil
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -17,6 +19,54 @@ settings.register_profile("unhurried", deadline=None)  # a busy machine is no fa
 settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Made = Callable[[str, Callable[[Path], object]], Path]
+
+# The files that take longest, the longest first: so two processes end at about the same time.
+LONG = (
+    "training/test_recipes.py",
+    "browser/test_journey.py",
+    "training/test_training_runs.py",
+    "zoo/test_zoo_networks.py",
+    "app/test_shipped_pages.py",
+    "test_benchmarks.py",
+    "training/test_fitting.py",
+    "browser/test_diagnose.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; xdist keeps the order (--no-loadscope-reorder)."""
+    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_no_garbage() -> None:
+    """Spare the collector what was imported: going through TensorFlow takes it a third of a second.
+
+    It does so whenever a graph was traced, and a training asks for it between its stages.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Made:
+    """A function that returns a folder by its name, made by the process that first asks for it."""
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine if worker_id == "master" else mine.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "made" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            done = folder.with_suffix(".done")
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +93,11 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phantoms(made_once: Made) -> Path:
     """Sixty phantom films with their metadata.csv."""
     from cxr_core.data import phantom
 
-    folder = tmp_path_factory.mktemp("phantoms") / "set"
-    phantom.write(folder, images=60, seed=0)
-    return folder
+    return made_once("phantoms", lambda folder: phantom.write(folder, images=60, seed=0))
 
 
 @pytest.fixture(scope="session")
@@ -62,16 +110,18 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(made_once: Made) -> Path:
     """A fresh SQLite store, to be copied: MLflow takes seconds to make its tables."""
     from cxr_core.training.tracking import RunStore
 
-    home = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        RunStore().prepare()
-    return home / "runs.db"
+    def make(home: Path) -> None:
+        home.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CXR_HOME", str(home))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            RunStore().prepare()
+
+    return made_once("store", make) / "runs.db"
 
 
 @pytest.fixture

@@ -39,8 +39,24 @@ class Fitted:
     stopped: bool  # True where training ended early by request
 
 
-def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folder: Path) -> Fitted:
+def fit(
+    films: FilmSet,
+    config: RunConfig,
+    run: RunWriter,
+    device: Device,
+    folder: Path,
+    *,
+    pictures: bool = True,
+) -> Fitted:
     """Train as configured, going on from the checkpoint in ``folder`` where there is one.
+
+    Args:
+        films: what is learned from and validated with.
+        config: all that decides the training.
+        run: where figures go, and where requests come from.
+        device: what it is computed on.
+        folder: of the checkpoint.
+        pictures: whether each epoch leaves its pictures with the run.
 
     Raises:
         ConfigError, BundleError: the network cannot be built.
@@ -101,6 +117,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
         validate = Validate(model, films, config, stage.size, run.obey)
         cam_layer = registry.get(config.model.architecture).cam_layer
         averaged = [AveragedWeights()] if config.optimise.ema else []
+        shown = [EpochPictures(run, films, stage.size, cam_layer, validate)] if pictures else []
         model.fit(
             training.dataset(stage.end, first=done),
             initial_epoch=done,
@@ -114,7 +131,7 @@ def fit(films: FilmSet, config: RunConfig, run: RunWriter, device: Device, folde
                 SettledNormalisation(films.decoded[stage.size], films.train.rows, config.seed),
                 Validation(run, training, validate),
                 keeper,
-                EpochPictures(run, films, stage.size, cam_layer, validate),
+                *shown,
                 *([plateau] if plateau is not None else []),
                 *averaged,
                 Checkpoints(keep),

@@ -86,7 +86,7 @@ def _opinions(
     if earlier is not None:
         return earlier
     keras.utils.set_random_seed(config.seed)
-    fitted = fit(films, config, run, device, folder)
+    fitted = fit(films, config, run, device, folder, pictures=False)
     if fitted.stopped:
         raise RunCancelled
     model = network.for_inference(fitted.weights, config, len(films.classes))
@@ -131,7 +131,7 @@ def _shown(films: FilmSet, config: RunConfig) -> tuple[int, int]:
 class _Aside(RunWriter):
     """A run as a teacher's training sees it: it obeys requests and tells how far it is.
 
-    Curves, pictures and facts are the network's own, so a teacher's go nowhere.
+    Curves and facts are the network's own, so a teacher's go nowhere; pictures are not made of it.
 
     Args:
         run: the run.
@@ -166,9 +166,6 @@ class _Aside(RunWriter):
         pass
 
     def params(self, params: Mapping[str, object]) -> None:
-        pass
-
-    def later(self, name: str, content: bytes) -> None:
         pass
 
     def send_again(self, unsent: Unsent) -> None:

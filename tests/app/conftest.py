@@ -1,12 +1,14 @@
 """Fixtures for the app: AppTest on a page, and one small finished run shared by all tests."""
 
-import os
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import workspace
@@ -16,6 +18,23 @@ from cxr_core.ui import datasets, uploads
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
+Made = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_are_looked_for_once() -> Iterator[None]:
+    """Every AppTest would look through all installed packages for Streamlit's components."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = functools.cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", found)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _store_is_there(empty_store: Path, workspace_folder: Path) -> None:
+    """Every test has a run store without a run; making one takes longer than a page."""
+    workspace_folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_store, workspace_folder / "runs.db")
 
 
 @pytest.fixture(autouse=True)
@@ -59,30 +78,36 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Finished:
+def _trained(
+    made_once: Made, tmp_path_factory: pytest.TempPathFactory, phantoms: Path, empty_store: Path
+) -> Finished:
     """Train the small CNN for one epoch at 32 px, in its own process, as the app does."""
-    folder = tmp_path_factory.mktemp("trained")
-    kept = os.environ.get("CXR_HOME")
-    os.environ["CXR_HOME"] = str(folder)
-    try:
-        store = RunStore()
-        config = recipes.load("plain_cnn").with_values(
-            {
-                "data.root": str(phantoms),
-                "image.size": 32,
-                "optimise.epochs": 1,
-                "optimise.batch_size": 16,
-            }
-        )
-        run_id = jobs.start(config, recipe="plain_cnn", store=store)
-        ended = jobs.wait(run_id, store)
-        assert ended.status is Status.FINISHED, ended.reason
-    finally:
-        if kept is None:
-            del os.environ["CXR_HOME"]
-        else:
-            os.environ["CXR_HOME"] = kept
-    return Finished(folder, run_id)
+
+    def train(home: Path) -> None:
+        home.mkdir()
+        shutil.copy(empty_store, home / "runs.db")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CXR_HOME", str(home))
+            store = RunStore()
+            config = recipes.load("plain_cnn").with_values(
+                {
+                    "data.root": str(phantoms),
+                    "image.size": 32,
+                    "optimise.epochs": 1,
+                    "optimise.batch_size": 16,
+                    "hardware.precision": "float32",  # no trial of formats
+                }
+            )
+            ended = jobs.wait(jobs.start(config, recipe="plain_cnn", store=store), store)
+            assert ended.status is Status.FINISHED, ended.reason
+
+    # A copy, as a page writes into its workspace, and other processes test pages too.
+    home = tmp_path_factory.mktemp("trained") / "workspace"
+    shutil.copytree(made_once("trained", train), home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_HOME", str(home))
+        (run,) = RunStore().list()
+    return Finished(home, run.run_id)
 
 
 @pytest.fixture

@@ -42,11 +42,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, str]]:
     return wishes
 
 
-@pytest.fixture(autouse=True)
-def _made_already(store: RunStore) -> None:
-    """Every test has a run store; making one takes longer than a page."""
-
-
 # -- the form ---------------------------------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ def test_from_the_notice_to_a_diagnosis(app: App, page: Page, phantoms: Path) ->
     balance = page.get_by_role("figure", name=re.compile("Number of films by part and class"))
     expect(balance.get_by_text("TUBERCULOSIS")).to_be_visible()
 
-    start_training(page, epochs=120, size=32)  # long enough to be seen at work on a fast machine
+    start_training(page, epochs=60, size=32)  # long enough to be seen at work on a fast machine
     page.evaluate("window.neverReloaded = true")
     seen = wait_for_more_points(page, than=0)
     wait_for_more_points(page, than=seen)

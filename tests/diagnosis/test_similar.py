@@ -36,10 +36,13 @@ def _laid_out(features: np.ndarray, patients: np.ndarray | None = None) -> Simil
     )
 
 
-def test_the_nearest_films_are_those_of_a_plain_search_each_with_its_own_picture() -> None:
-    features = _features(_FILMS)
+@pytest.mark.parametrize(("films", "width"), [(_FILMS, 24), (30, 60)])
+def test_the_nearest_films_are_those_of_a_plain_search_each_with_its_own_picture(
+    films: int, width: int
+) -> None:
+    features = _features(films, width=width)
     known = _laid_out(features)
-    own = _features(5, seed=1)
+    own = _features(5, seed=1, width=width)
     for film in own:
         wanted = np.argsort(np.linalg.norm(features - film, axis=1))[:3]
         found = known.nearest(film, tiny.BINARY)

@@ -38,10 +38,12 @@ def config(**changes: object) -> RunConfig:
     )
 
 
-def fit(settings: RunConfig, folder: Path, run: Run | None = None) -> fitting.Fitted:
+def fit(
+    settings: RunConfig, folder: Path, run: Run | None = None, *, pictures: bool = False
+) -> fitting.Fitted:
     keras.utils.set_random_seed(settings.seed)
     films = film_set(tuple(stages.sizes(settings)))
-    return fitting.fit(films, settings, run or Run(), CPU, folder)  # type: ignore[arg-type]
+    return fitting.fit(films, settings, run or Run(), CPU, folder, pictures=pictures)  # type: ignore[arg-type]
 
 
 STAGES_AND_AVERAGES = {
@@ -110,8 +112,9 @@ def test_an_early_stage_that_no_longer_improves_does_not_cost_the_later_ones(tmp
     monkeypatch.setattr(fitting.Validate, "__call__", worse_and_worse)
     run = Run()
     changes = {"optimise.small_size": 36, "optimise.small_epochs": 3, "stop.patience": 1}
-    fitted = fit(config(**changes), tmp_path, run)
+    fitted = fit(config(**changes), tmp_path, run, pictures=True)
     assert run.phases == ["training at 36 px", "training at 32 px"]
+    assert {f"attention/{epoch:04}.jpg" for epoch in range(5)} < set(run.files)  # of both sizes
     assert fitted.best_epoch == 4  # the first at full size; those before do not compare
     assert run.metrics["best_epoch"] == {1: 1, 2: 1, 3: 1, 4: 4}
 
@@ -165,7 +168,7 @@ def test_stopped_early_among_small_films_the_weights_still_fit_the_finished_mode
 
 def test_an_epoch_leaves_its_figures_and_what_the_network_looked_at(tmp_path):
     run = Run()
-    fit(config(**{"optimise.epochs": 2}), tmp_path, run)
+    fit(config(**{"optimise.epochs": 2}), tmp_path, run, pictures=True)
     shown = json.loads(run.files["attention/films.json"])
     assert [film["label"] for film in shown] == ["NORMAL"] * 3 + ["PNEUMONIA"] * 3
     for epoch in (0, 1, 2):

@@ -1,5 +1,7 @@
 """Distillation: teachers blind to a part of the films each, and what is learned of them."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +18,34 @@ from cxr_core.training.writer import RunCancelled
 STEPS = 6  # of a teacher: 24 films in batches of 12, three epochs
 
 
+def _prepare(patch: pytest.MonkeyPatch) -> None:
+    """Every batch is a point, every state is saved, and every third film is of a part."""
+    patch.setattr(callbacks, "_POINT_INTERVAL", 0.0)
+    patch.setattr(checkpoint, "_PACE", 0.0)
+    patch.setattr(splits, "parts", lambda catalog, paths, k, seed: np.arange(len(paths)) % k)
+
+
 @pytest.fixture(autouse=True)
 def every_third_film_is_of_a_part(monkeypatch):
-    monkeypatch.setattr(callbacks, "_POINT_INTERVAL", 0.0)
-    monkeypatch.setattr(checkpoint, "_PACE", 0.0)
-    monkeypatch.setattr(splits, "parts", lambda catalog, paths, k, seed: np.arange(len(paths)) % k)
+    _prepare(monkeypatch)
+
+
+def _spy_on_fits(patch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Note the rows of the films that each training learns from, in their order."""
+    rows, fit = [], teachers.fit
+
+    def spy(films: FilmSet, *rest: object, **named: object) -> object:
+        rows.append(films.train.rows)
+        return fit(films, *rest, **named)
+
+    patch.setattr(teachers, "fit", spy)
+    return rows
 
 
 @pytest.fixture
 def trained(monkeypatch) -> list[np.ndarray]:
-    """The rows of the films that each training learned from, in their order."""
-    rows, fit = [], teachers.fit
-
-    def spy(films: FilmSet, *rest: object) -> object:
-        rows.append(films.train.rows)
-        return fit(films, *rest)
-
-    monkeypatch.setattr(teachers, "fit", spy)
-    return rows
+    """The rows of the films that each training of this test learned from, in their order."""
+    return _spy_on_fits(monkeypatch)
 
 
 def config(**changes: object) -> RunConfig:
@@ -52,42 +64,70 @@ def teach(run: Run, folder: Path, **changes: object) -> FilmSet:
     return teachers.teach(film_set(), config(**changes), run, CPU, folder)
 
 
-def test_every_teacher_is_blind_to_a_part_and_every_film_is_in_one(tmp_path, trained):
-    films = film_set()
-    teach(Run(), tmp_path)
-    assert len(trained) == 3
-    blind = [set(films.train.rows) - set(rows) for rows in trained]
-    assert sorted(row for part in blind for row in part) == sorted(films.train.rows)
+@dataclass(frozen=True)
+class Taught:
+    """Three teachers that were left alone, trained once for all tests."""
+
+    films: FilmSet  # before
+    targets: np.ndarray  # what is to be learned of them, half of it the opinions
+    run: Run
+    folder: Path  # what they left; to be copied, not changed
+    learned: list[np.ndarray]  # rows of the films each learned from
+    asked: list[np.ndarray]  # rows of the training films each was asked about
 
 
-def test_a_teacher_is_asked_about_the_films_it_never_saw(tmp_path, trained, monkeypatch):
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> Taught:
+    films, run, folder = film_set(), Run(), tmp_path_factory.mktemp("taught")
     asked, inference = [], teachers.network.inference
 
     def spied(*given: object) -> object:
         infer = inference(*given)
 
         def ask(pixels: object, rows: np.ndarray) -> np.ndarray:
-            asked.append(rows)
+            if set(rows) <= set(films.train.rows):
+                asked.append(rows)
             return infer(pixels, rows)
 
         return ask
 
-    monkeypatch.setattr(teachers.network, "inference", spied)
-    films = film_set()
-    taught = teach(Run(), tmp_path, **{"distil.share": 1.0})
-    of_train = [rows for rows in asked if set(rows) <= set(films.train.rows)]
-    assert len(of_train) == len(trained) == 3
-    for rows, learned in zip(of_train, trained, strict=True):
-        assert set(rows) == set(films.train.rows) - set(learned)
-    for number, rows in enumerate(of_train, start=1):  # each film has its own teacher's opinion
-        said = np.load(tmp_path / f"teacher-{number}" / "opinions.npy")
-        places = np.searchsorted(films.train.rows, rows)
-        np.testing.assert_allclose(taught.targets[places, 0], said[:, 1], rtol=1e-6)
+    with pytest.MonkeyPatch.context() as patch:
+        _prepare(patch)
+        learned = _spy_on_fits(patch)
+        patch.setattr(teachers.network, "inference", spied)
+        targets = teachers.teach(films, config(), run, CPU, folder).targets
+    return Taught(films, targets, run, folder, learned, asked)
 
 
-def test_a_target_lies_between_the_label_and_the_opinion(tmp_path):
+@pytest.fixture
+def left(taught, tmp_path) -> Path:
+    """A copy of what the teachers left, for a test to change or to go on from."""
+    return shutil.copytree(taught.folder, tmp_path / "left")
+
+
+def test_every_teacher_is_blind_to_a_part_and_every_film_is_in_one(taught):
+    assert len(taught.learned) == 3
+    every = set(taught.films.train.rows)
+    blind = [every - set(rows) for rows in taught.learned]
+    assert sorted(row for part in blind for row in part) == sorted(every)
+
+
+def test_a_teacher_is_asked_about_the_films_it_never_saw(taught, left, trained):
+    assert len(taught.asked) == len(taught.learned) == 3
+    rows_of_all = taught.films.train.rows
+    for rows, learned in zip(taught.asked, taught.learned, strict=True):
+        assert set(rows) == set(rows_of_all) - set(learned)
+    targets = teach(Run(), left, **{"distil.share": 1.0}).targets
+    assert trained == []  # they are not trained again
+    for number, rows in enumerate(taught.asked, start=1):  # each film has its own one's opinion
+        said = np.load(left / f"teacher-{number}" / "opinions.npy")
+        places = np.searchsorted(rows_of_all, rows)
+        np.testing.assert_allclose(targets[places, 0], said[:, 1], rtol=1e-6)
+
+
+def test_a_target_lies_between_the_label_and_the_opinion(left):
     run = Run()
-    taught = teach(run, tmp_path, **{"distil.share": 0.25})
+    taught = teach(run, left, **{"distil.share": 0.25})
     labels = taught.train.labels
     own = np.where(labels == 1, taught.targets[:, 0], 1 - taught.targets[:, 0])
     assert taught.targets.shape == (36, 1)
@@ -98,9 +138,8 @@ def test_a_target_lies_between_the_label_and_the_opinion(tmp_path):
     assert any("agree with" in note for note in run.notes)
 
 
-def test_what_teachers_go_through_is_told_without_curves(tmp_path):
-    run = Run()
-    teach(run, tmp_path)
+def test_what_teachers_go_through_is_told_without_curves_and_pictures(taught):
+    run = taught.run
     assert {phase.partition(":")[0] for phase in run.phases} == {
         f"teacher {number} of 3" for number in (1, 2, 3)
     }
@@ -109,15 +148,13 @@ def test_what_teachers_go_through_is_told_without_curves(tmp_path):
     assert not run.files
 
 
-def test_killed_among_teachers_it_goes_on_to_the_same_targets(tmp_path, trained):
-    whole = teach(Run(), tmp_path / "whole").targets
-    trained.clear()
+def test_killed_among_teachers_it_goes_on_to_the_same_targets(taught, tmp_path, trained):
     with pytest.raises(RunCancelled):  # in the second teacher's second epoch
         teachers.teach(film_set(), config(), _Ending(STEPS + 3), CPU, tmp_path / "killed")
     assert len(trained) == 2
     run = Run()
     resumed = teach(run, tmp_path / "killed").targets
-    np.testing.assert_array_equal(resumed, whole)
+    np.testing.assert_array_equal(resumed, taught.targets)
     assert len(trained) == 4  # the first teacher was not trained again
     assert run.told[0][0] == 36  # the second went on after its first epoch
 
@@ -143,18 +180,17 @@ def test_a_stop_among_teachers_ends_a_run_that_has_nothing_to_keep(tmp_path):
         teach(run, tmp_path)
 
 
-def test_opinions_of_other_films_are_not_taken(tmp_path):
-    teach(Run(), tmp_path)
-    np.save(tmp_path / "teacher-2" / "opinions.npy", np.zeros((3, 2)))
+def test_opinions_of_other_films_are_not_taken(left):
+    np.save(left / "teacher-2" / "opinions.npy", np.zeros((3, 2)))
     with pytest.raises(TrainingError, match="other films"):
-        teach(Run(), tmp_path)
+        teach(Run(), left)
 
 
-def test_a_teacher_whose_opinions_are_damaged_is_asked_again(tmp_path, trained):
-    whole = teach(Run(), tmp_path)
-    (tmp_path / "teacher-2" / "opinions.npy").write_bytes(b"damaged")
-    again = teach(Run(), tmp_path)
-    np.testing.assert_allclose(again.targets, whole.targets, rtol=1e-6)
+def test_a_teacher_whose_opinions_are_damaged_is_asked_again(taught, left, trained):
+    (left / "teacher-2" / "opinions.npy").write_bytes(b"damaged")
+    again = teach(Run(), left)
+    assert len(trained) == 1
+    np.testing.assert_allclose(again.targets, taught.targets, rtol=1e-6)
 
 
 def test_a_single_teacher_is_refused():
