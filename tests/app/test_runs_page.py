@@ -219,7 +219,9 @@ def test_a_rule_stays_chosen_when_one_looks_at_another_tab(open_page: Open, fini
 def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
     open_page: Open, finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(workspace, "published_models", lambda: tmp_path)
+    models = tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setattr(workspace, "published_models", lambda: models)
     app = at_tab(open_page, finished, "Files")
     assert "Licence of these films: " in texts(app)
 
@@ -229,14 +231,14 @@ def test_a_model_is_published_from_its_files_and_a_taken_name_refused(
 
     app = publish("lungs_v1")
     assert "lungs_v1" in app.success[0].value
-    assert bundle.read(tmp_path / "lungs_v1").name == "lungs_v1"
-    (tmp_path / "taken").mkdir()
+    assert bundle.read(models / "lungs_v1").name == "lungs_v1"
+    (models / "taken").mkdir()
     app = publish("taken")
     assert "is there already" in texts(app)
     assert not app.success
     app = publish("no name/at all")
     assert "cannot be a model's name" in texts(app)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lungs_v1", "taken"]
+    assert sorted(path.name for path in models.iterdir()) == ["lungs_v1", "taken"]
 
 
 @pytest.mark.slow
