@@ -1,14 +1,15 @@
 """Scoring an archive on a Ray cluster: two predictors against one, memory, and the same answers.
 
 The archive: files of 200 phantoms as PNG of 512 px, each many times under names of its own, scored
-with `phantom_v1`. The cluster: two nodes on this machine, a core each, and so a predictor of one
-core on one of them or on both, by turns. A rate is that of the films after the first that came
-back: the start of a cluster and of its predictors is not in it. The answers are compared with those
+with `phantom_v1`. The cluster: two nodes on this machine, each held to a core of its own, and so a
+predictor on one of them or on both, by turns. A rate is that of the films after the first that came
+back, with all predictors ready: their start is not in it. The answers are compared with those
 of `scoring.score` in one process. Memory is what this process and the largest predictor hold, after
 a tenth of the films and at most after that: an archive of any size needs no more.
 """
 
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -30,6 +31,7 @@ MODEL = REPOSITORY / "models" / "phantom_v1"
 PICTURES, SIDE = 200, 512  # px
 
 _NODE_MEMORY = 200 << 20  # bytes of a node's store of objects
+_READY = 600  # seconds for all predictors to get ready
 _LEAST_RATIO, _MOST_GROWTH = 1.6, 1.15  # times
 _MOST_APART = 1e-5  # of probabilities; the films of a batch are not the same ones
 
@@ -63,6 +65,7 @@ def here(folder: str, table: str) -> dict[str, Any]:
 
 def there(folder: str, table: str, predictors: int, films: int) -> dict[str, Any]:
     """Score on a cluster of two nodes; return the films a second and the memory held, in MiB."""
+    import ray.data
     from ray.cluster_utils import Cluster
 
     from cxr_core.cluster import scoring as on_cluster
@@ -71,7 +74,12 @@ def there(folder: str, table: str, predictors: int, films: int) -> dict[str, Any
     node = {"num_cpus": 1, "object_store_memory": _NODE_MEMORY, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": logs})
     try:
-        nodes.add_node(**node)
+        second = nodes.add_node(**node)
+        for each, core in zip(
+            (nodes.head_node, second), sorted(os.sched_getaffinity(0)), strict=False
+        ):
+            _hold(each, core)
+        ray.data.DataContext.get_current().wait_for_min_actors_s = _READY
         place = Path(folder)
         found: list[tuple[int, float, float, float]] = []  # films, seconds, MiB here and there
         with (
@@ -99,6 +107,13 @@ def there(folder: str, table: str, predictors: int, films: int) -> dict[str, Any
 
 def _table(path: Path) -> answer_table.AnswerTable:
     return answer_table.AnswerTable(path, scoring.columns(bundle.read(MODEL).classes), {})
+
+
+def _hold(node: Any, core: int) -> None:
+    """Hold the processes of a node, and those that they will start, to a core."""
+    for _, process in node.live_processes():
+        for thread in psutil.Process(process.pid).threads():
+            os.sched_setaffinity(thread.id, {core})
 
 
 def _mib() -> float:
@@ -136,6 +151,8 @@ def measure(setting: Setting) -> list[Figure]:
     """Return rates by number of predictors, memory, and how far the answers are from ours here."""
     if not cluster.installed():
         raise MissingError(f"Ray is not installed: pip install -r {cluster.REQUIREMENTS}")
+    if len(os.sched_getaffinity(0)) < 2:
+        raise MissingError("two nodes need two cores")
     films = setting.pick(200, 2_000, 20_000)
     with tempfile.TemporaryDirectory() as name:
         folder, tables = Path(name) / "films", [Path(name) / f"{n}.csv" for n in range(3)]
@@ -159,7 +176,7 @@ def measure(setting: Setting) -> list[Figure]:
     return [
         Figure("films", films, "files"),
         Figure("on this machine alone, all cores", alone["rate"], "films/s"),
-        harness.median("one predictor of one core", one, "films/s"),
+        harness.median("one predictor, on one node", one, "films/s"),
         harness.median("two of them, on two nodes", two, "films/s"),
         harness.ratio("two against one", two, one, least=_LEAST_RATIO),
         Figure("furthest from the answers made here", furthest, "", most=_MOST_APART),
