@@ -1,12 +1,17 @@
 """A bundle small enough to make in a test: an untrained plain CNN of 32 px."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cxr_core.config import ImageConfig
 from cxr_core.diagnosis import bundle
 from cxr_core.diagnosis.bundle import BundleInfo, DataInfo, ThresholdInfo
+from cxr_core.evaluation import scores
+
+if TYPE_CHECKING:
+    from cxr_core.diagnosis.predictor import Diagnosis
 
 BINARY = ("NORMAL", "PNEUMONIA")
 THREE = ("NORMAL", "PNEUMONIA", "TUBERCULOSIS")
@@ -35,6 +40,29 @@ def info(classes: tuple[str, ...] = BINARY, **changes: object) -> BundleInfo:
         "data": DataInfo(name="phantoms", synthetic=True, counts=counts),
     }
     return BundleInfo.model_validate({**fields, **changes})
+
+
+def diagnosis(*probabilities: float, threshold: float = 0.5) -> "Diagnosis":
+    """Return an accepted film's answer, of two or three classes by how many probabilities."""
+    from cxr_core.diagnosis.predictor import Diagnosis  # TensorFlow: not with this module
+
+    classes = BINARY if len(probabilities) == 2 else THREE
+    label = classes[int(scores.decide([probabilities], threshold)[0])]
+    by_class = dict(zip(classes, probabilities, strict=True))
+    return Diagnosis(
+        name="film.png",
+        accepted=True,
+        reasons=(),
+        classes=classes,
+        probabilities=by_class,
+        label=label,
+        probability=by_class[label],
+        abnormal=sum(probabilities[1:]),
+        threshold=threshold,
+        heatmap=None,
+        bundle="tiny",
+        synthetic=True,
+    )
 
 
 def write_bundle(

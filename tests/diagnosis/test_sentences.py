@@ -4,37 +4,15 @@ import pytest
 import tiny
 
 from cxr_core.diagnosis import sentences
-from cxr_core.diagnosis.predictor import Diagnosis
-from cxr_core.evaluation import scores
-
-
-def _answer(*probabilities: float, threshold: float = 0.5) -> Diagnosis:
-    classes = tiny.BINARY if len(probabilities) == 2 else tiny.THREE
-    label = classes[int(scores.decide([probabilities], threshold)[0])]
-    by_class = dict(zip(classes, probabilities, strict=True))
-    return Diagnosis(
-        name="film.png",
-        accepted=True,
-        reasons=(),
-        classes=classes,
-        probabilities=by_class,
-        label=label,
-        probability=by_class[label],
-        abnormal=sum(probabilities[1:]),
-        threshold=threshold,
-        heatmap=None,
-        bundle="tiny",
-        synthetic=True,
-    )
 
 
 def test_of_two_classes_the_abnormal_one_is_named_and_of_more_it_is_any_finding() -> None:
     assert sentences.asked(("NORMAL", "NO_SURGERY")) == "no surgery"
     assert sentences.asked(tiny.THREE) == "any finding"
-    assert sentences.answer(_answer(0.8, 0.2)) == (
+    assert sentences.answer(tiny.diagnosis(0.8, 0.2)) == (
         "Normal likely: the probability of pneumonia is 20.0 %, below the threshold of 50.0 %"
     )
-    assert sentences.answer(_answer(0.8, 0.1, 0.1)) == (
+    assert sentences.answer(tiny.diagnosis(0.8, 0.1, 0.1)) == (
         "Normal likely: the probability of any finding is 20.0 %, below the threshold of 50.0 %"
     )
 
@@ -45,4 +23,4 @@ def test_of_two_classes_the_abnormal_one_is_named_and_of_more_it_is_any_finding(
 )
 def test_a_probability_is_never_certainty(share: float, written: str) -> None:
     assert sentences.probability(share) == written
-    assert written in sentences.answer(_answer(1 - share, share))
+    assert written in sentences.answer(tiny.diagnosis(1 - share, share))

@@ -7,9 +7,7 @@ import tiny
 
 from cxr_core.diagnosis import standing
 from cxr_core.diagnosis.bundle import BundleInfo
-from cxr_core.diagnosis.predictor import Diagnosis
 from cxr_core.diagnosis.similar import Neighbour
-from cxr_core.evaluation import scores
 
 _BINS = (
     {"low": 0, "high": 0.1, "films": 200, "found": 1, "ci95": (0.0007, 0.0348)},
@@ -25,52 +23,32 @@ def _info(classes: tuple[str, ...] = tiny.BINARY, **changes: object) -> BundleIn
     return tiny.info(classes, **{"track_record": records, **changes})
 
 
-def _answer(*probabilities: float, threshold: float = 0.5) -> Diagnosis:
-    classes = tiny.BINARY if len(probabilities) == 2 else tiny.THREE
-    label = classes[int(scores.decide([probabilities], threshold)[0])]
-    by_class = dict(zip(classes, probabilities, strict=True))
-    return Diagnosis(
-        name="film.png",
-        accepted=True,
-        reasons=(),
-        classes=classes,
-        probabilities=by_class,
-        label=label,
-        probability=by_class[label],
-        abnormal=sum(probabilities[1:]),
-        threshold=threshold,
-        heatmap=None,
-        bundle="tiny",
-        synthetic=True,
-    )
-
-
 def test_test_films_that_scored_alike_stand_beside_the_answer() -> None:
-    told = standing.fared(_info(), _answer(0.15, 0.85))
+    told = standing.fared(_info(), tiny.diagnosis(0.15, 0.85))
     assert told == (
         "Of the 50 test films that scored 80 to 90 % for pneumonia, 86.0 % had it (43 of 50; 95 % "
         "interval 73.4 to 93.2 %)."
     )
-    assert standing.fared(_info(), _answer(0.95, 0.05)).startswith(
+    assert standing.fared(_info(), tiny.diagnosis(0.95, 0.05)).startswith(
         "Of the 200 test films that scored under 10 % for pneumonia, 0.5 % had it"
     )
-    assert standing.fared(_info(), _answer(0.0, 1.0)).endswith("These are too few to tell.")
+    assert standing.fared(_info(), tiny.diagnosis(0.0, 1.0)).endswith("These are too few to tell.")
     assert "No test film scored 10 to 80 % for pneumonia" in standing.fared(
-        _info(), _answer(0.3, 0.7)
+        _info(), tiny.diagnosis(0.3, 0.7)
     )
 
 
 def test_of_several_findings_that_counts_which_the_answer_names() -> None:
     info = _info(tiny.THREE)
-    assert "80 to 90 % for tuberculosis" in standing.fared(info, _answer(0.1, 0.05, 0.85))
+    assert "80 to 90 % for tuberculosis" in standing.fared(info, tiny.diagnosis(0.1, 0.05, 0.85))
     assert "under 10 % for any finding, 0.5 % had one" in standing.fared(
-        info, _answer(0.95, 0.02, 0.03)
+        info, tiny.diagnosis(0.95, 0.02, 0.03)
     )
 
 
 def test_a_bundle_that_was_not_tested_says_so_and_a_film_without_answer_gets_none() -> None:
-    assert "is not known" in standing.fared(_info(track_record=()), _answer(0.15, 0.85))
-    refused = replace(_answer(0.5, 0.5), label=None, probability=None, abnormal=None)
+    assert "is not known" in standing.fared(_info(track_record=()), tiny.diagnosis(0.15, 0.85))
+    refused = replace(tiny.diagnosis(0.5, 0.5), label=None, probability=None, abnormal=None)
     assert standing.fared(_info(), refused) == standing.distance(refused) == ""
     assert "is 0.62; 1 is the limit" in standing.distance(replace(refused, distance=0.62))
 

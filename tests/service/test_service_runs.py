@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,8 @@ def test_the_command_answers_until_it_is_told_to_stop(
         env=own,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background is deaf to Ctrl-C, and so are its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     address = process.stderr.readline().split()[4].rstrip(",")
